@@ -1,0 +1,1 @@
+//! The one table of variables. It feeds the parser, `oneke-agent check`, and `docs/context-variables.md`.
