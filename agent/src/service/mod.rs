@@ -1,6 +1,7 @@
 //! What OneGate tells of this VM and its service, as values; and the attributes by which its VMs talk.
 
 mod attribute;
+pub mod names;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -133,6 +134,10 @@ pub mod state {
     pub const RUNNING: i32 = 2;
     /// The whole service goes.
     pub const UNDEPLOYING: i32 = 3;
+    /// A VM is off, or fails.
+    pub const WARNING: i32 = 4;
+    /// It scaled a moment ago.
+    pub const COOLDOWN: i32 = 10;
 }
 
 /// The service as `/service?extended` shows it.
