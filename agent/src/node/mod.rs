@@ -1,5 +1,7 @@
 //! Decides for RKE2 nodes: found, join, run.
 
+pub mod files;
+
 use crate::context::Config;
 use crate::driver::Interests;
 use crate::facts::Facts;
