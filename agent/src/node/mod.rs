@@ -19,6 +19,8 @@ mod ticket;
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub mod files;
+
 use crate::context::Config;
 use crate::driver::Interests;
 use crate::facts::{Active, Facts, Observed};
