@@ -20,6 +20,8 @@ pub mod facts;
 pub mod identity;
 pub mod node;
 pub mod plan;
+pub mod seal;
 pub mod service;
 pub mod signals;
+pub mod token;
 pub mod vnf;

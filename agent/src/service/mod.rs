@@ -2,6 +2,7 @@
 
 mod answer;
 mod attribute;
+pub mod backends;
 pub mod names;
 mod parse;
 
