@@ -30,6 +30,10 @@ pub enum Order {
     },
     /// ACPI: ask the guest to shut down.
     PressPowerButton,
+    /// Ask the guest to restart, as ctrl-alt-del does.
+    AskToReboot,
+    /// Another context from the next start on; the token stays.
+    ChangeContext(String),
     /// Hard reset: die now, start again at once with the same disk and context.
     Reset,
     /// Die now; the disk stays.
@@ -122,9 +126,9 @@ impl Hypervisor {
         fs::read_to_string(format!("/proc/{leader}/root{path}")).ok()
     }
 
-    /// Stops taking orders and takes all power away.
-    pub fn shut(self) {
-        let seats = self.seats.into_inner().unwrap_or_else(PoisonError::into_inner);
+    /// Takes all power away and empties every disk. Idempotent.
+    pub fn shut(&self) {
+        let seats = std::mem::take(&mut *hold(&self.seats));
         for seat in seats.values() {
             // A thread that has ended holds no machine any more.
             let _ = seat.orders.send(Order::Destroy);
@@ -178,6 +182,15 @@ impl Keeper {
             }
             Order::PressPowerButton => {
                 self.machine.press_power_button();
+                Ok(())
+            }
+            Order::AskToReboot => {
+                self.machine.ask_to_reboot();
+                Ok(())
+            }
+            Order::ChangeContext(variables) => {
+                let context = self.context.as_mut();
+                context.with_context(|| format!("VM {} was never given a context", self.id))?.variables = variables;
                 Ok(())
             }
             Order::Reset => {

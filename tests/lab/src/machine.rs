@@ -162,6 +162,14 @@ impl Machine {
         }
     }
 
+    /// Presses ctrl-alt-del, which systemd takes as a wish to restart.
+    pub fn ask_to_reboot(&self) {
+        if let Some(leader) = self.leader() {
+            // systemd(1): SIGINT to process 1 starts ctrl-alt-del.target. It may have ended just now.
+            let _ = kill(leader, Signal::SIGINT);
+        }
+    }
+
     /// Takes the power away: first the wires, so that nothing it still says gets out, then every process at once.
     ///
     /// # Errors
