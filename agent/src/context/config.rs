@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
+use super::nics::Nic;
 use super::problem::{Problem, Warning};
 use super::reader::Reader;
 use super::vars::Vars;
@@ -42,34 +43,6 @@ pub struct OneGateConfig {
     pub ca: Option<String>,
     /// False only if `ONEAPP_ONEGATE_INSECURE` is YES.
     pub verify: bool,
-}
-
-/// A NIC of this VM: `ETHx_*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nic {
-    /// The x of `ETHx`.
-    pub index: u8,
-    /// `ETHx_MAC`, lower case.
-    pub mac: String,
-    /// `ETHx_IP`, without a prefix.
-    pub ip: Option<Ipv4Addr>,
-    /// Prefix length by the inference rules of contract.md 1.0.
-    pub prefix: u8,
-    /// `ETHx_GATEWAY`.
-    pub gateway: Option<Ipv4Addr>,
-    /// `ETHx_MTU`.
-    pub mtu: Option<u32>,
-    /// `ETHx_VROUTER_MANAGEMENT`.
-    pub management: bool,
-    /// `ONEAPP_VROUTER_ETHx_VIPn` with their prefix length, by n; VIP0 falls back to `ETHx_VROUTER_IP`.
-    pub vips: Vec<(u8, Ipv4Addr, u8)>,
-}
-
-impl Nic {
-    /// `ethX`: the name by which the context and the variables call it.
-    pub fn name(&self) -> String {
-        format!("eth{}", self.index)
-    }
 }
 
 /// How joiners get their token.

@@ -1,13 +1,21 @@
 //! From `context.sh` to a [`Config`]: quoting, then meaning; every problem at once, nothing executed.
 
 mod config;
+mod forms;
+mod interfaces;
+mod nics;
+pub mod placeholder;
 mod problem;
+mod quoting;
 mod reader;
+mod show;
 pub mod table;
 mod vars;
 pub mod vnf;
 
-pub use config::{Config, LbEndpoint, Nic, NodeConfig, OneGateConfig, StorageConfig, TokenMode};
+pub use config::{Config, LbEndpoint, NodeConfig, OneGateConfig, StorageConfig, TokenMode};
+pub use interfaces::{Selected, Selection, select};
+pub use nics::Nic;
 pub use problem::{Problem, Warning};
 pub use reader::Reader;
-pub use vars::{ParseError, Vars};
+pub use vars::{ParseError, Vars, repair_ssh_keys};
