@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::super::config::Nic;
+use super::super::nics::Nic;
 use super::super::placeholder;
 use super::super::reader::Reader;
 use super::{index_in, number, port};

@@ -17,7 +17,7 @@ pub use names::{DnsConfig, Forwarder, Listen};
 pub use routing::{Forward, NatConfig, RouterConfig};
 pub use vrrp::{Instance, Interval, Vip, Vrid, VrrpConfig};
 
-use super::config::Nic;
+use super::nics::Nic;
 use super::reader::Reader;
 
 /// What a vnf VM shall do.

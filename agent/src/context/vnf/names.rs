@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::super::config::Nic;
+use super::super::nics::Nic;
 use super::super::reader::Reader;
 use super::{Host, number, port, words};
 

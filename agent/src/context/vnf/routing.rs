@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::super::config::Nic;
+use super::super::nics::Nic;
 use super::super::placeholder;
 use super::super::reader::Reader;
 use super::{index_in, port};

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use super::super::config::Nic;
+use super::super::nics::Nic;
 use super::super::reader::Reader;
 use super::number;
 use crate::plan::Secret;
