@@ -1,0 +1,283 @@
+//! The one loop: observe, decide, apply, report, wait. And the one seam, [`World`].
+//!
+//! A pass is whole and idempotent; what a crash interrupts, the next pass finishes. The driver remembers nothing that
+//! matters: the parsed context (so that it is parsed once), the effects of the last pass (so that repeating ones slow
+//! down instead of spinning, invariant 12), and since when each condition stands (restored from the last report).
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::context::{Config, Problem, Vars};
+use crate::decide::{decide, interests, role_of};
+use crate::facts::{Facts, Observed};
+use crate::plan::{Condition, Decision, Effect, Reads, Status};
+use crate::service::Role;
+
+/// What the deciders want to see of the machine, beside the context, the links, OneGate and the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Interests {
+    /// Files by absolute path, with their content.
+    pub files: Vec<String>,
+    /// Paths whose existence alone counts.
+    pub exists: Vec<String>,
+    /// Units with `.service`.
+    pub units: Vec<String>,
+    /// Kernel parameters, dotted.
+    pub sysctls: Vec<String>,
+    /// `host:port` of the supervisor that this node will join through; asked for its CA bundle while it matters.
+    pub supervisor: Option<String>,
+}
+
+/// Why the loop goes round again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Time is up.
+    Timer,
+    /// Something that was waited for moved: a unit, VRRP, the context.
+    Changed,
+    /// The machine goes down, or the agent is asked to stop.
+    Stop,
+}
+
+/// The machine, the cloud and the cluster, as the driver meets them. Real in `world`, simulated in the suites.
+pub trait World {
+    /// Looks. Dear parts are read again only if they are older than `reads` allows. Never fails: what could not be
+    /// seen is `Unknown`.
+    fn observe(&mut self, interests: &Interests, reads: &Reads) -> impl Future<Output = Facts>;
+
+    /// Applies one effect. The error is for the operator: what was tried, on what, and why it failed.
+    fn apply(&mut self, effect: &Effect) -> impl Future<Output = Result<(), String>>;
+
+    /// Shows the state to whoever looks: the status file, systemd, the log.
+    fn report(&mut self, report: &Report) -> impl Future<Output = ()>;
+
+    /// Waits for something to happen, `at_most` so long.
+    fn wait(&mut self, at_most: Duration) -> impl Future<Output = Event>;
+}
+
+/// What the operator sees: `oneke-agent status`, and `/run/oneke-agent/status.json` as its JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// Wall clock of the pass, seconds since 1970.
+    pub at: u64,
+    /// This VM, once the context told it.
+    pub vm: Option<u32>,
+    /// The role, once it is known.
+    pub role: Option<String>,
+    /// One word: `waiting`, `joining`, `ready`, ... ; the same that OneGate is told.
+    pub phase: String,
+    /// All conditions hold.
+    pub ready: bool,
+    /// Every condition with the time since when it stands so.
+    pub conditions: Vec<Standing>,
+    /// Problems of the context; while there are any nothing is changed.
+    pub problems: Vec<String>,
+    /// What is odd in the context.
+    pub warnings: Vec<String>,
+    /// What the last pass did, or tried, in order.
+    pub effects: Vec<String>,
+}
+
+/// A condition and since when it stands as it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The condition.
+    #[serde(flatten)]
+    pub condition: Condition,
+    /// Wall clock, seconds since 1970, of its last change of status or reason.
+    pub since: u64,
+}
+
+/// The longest time between two looks, so that a lost event costs at most this.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(30);
+/// The shortest time between two passes that had effects: enough for systemd to move.
+const SETTLE: Duration = Duration::from_millis(100);
+/// Where repeating effects and failures end up.
+const SLOWEST: Duration = Duration::from_secs(60);
+
+/// The loop's memory; losing it costs a pass, never a wrong decision.
+#[derive(Debug, Default)]
+pub struct Driver {
+    parsed: Option<Parsed>,
+    interests: Interests,
+    reads: Reads,
+    last: Vec<Effect>,
+    repeats: u32,
+    standing: BTreeMap<String, Standing>,
+}
+
+#[derive(Debug)]
+struct Parsed {
+    text: crate::plan::Secret,
+    role: Option<Role>,
+    config: Result<Config, Vec<Problem>>,
+}
+
+impl Driver {
+    /// A driver that continues the times of an earlier report of the same boot.
+    pub fn resume(report: Option<Report>) -> Self {
+        let standing =
+            report.into_iter().flat_map(|r| r.conditions).map(|s| (s.condition.kind.clone(), s)).collect();
+        Self { standing, ..Self::default() }
+    }
+
+    /// Runs passes until the machine goes down.
+    pub async fn run(&mut self, world: &mut impl World) {
+        loop {
+            let delay = self.pass(world).await;
+            if world.wait(delay).await == Event::Stop {
+                return;
+            }
+        }
+    }
+
+    /// One pass; returns how long to wait at most before the next.
+    pub async fn pass(&mut self, world: &mut impl World) -> Duration {
+        let facts = self.look(world).await;
+        let (decision, mut report) = self.decide(&facts);
+        let failed = apply_all(world, &decision, &mut report).await;
+        if let Some(condition) = failed {
+            report.conditions.push(Standing { condition, since: facts.wall });
+            report.ready = false;
+        }
+        self.stand(&mut report, facts.wall);
+        self.reads = decision.reads.clone();
+        let delay =
+            self.pace(&decision, report.conditions.iter().any(|s| s.condition.reason == APPLY_FAILED));
+        world.report(&report).await;
+        delay
+    }
+
+    /// Decides without applying: what `oneke-agent plan` prints.
+    pub async fn plan(&mut self, world: &mut impl World) -> (Decision, Report) {
+        let facts = self.look(world).await;
+        let (decision, mut report) = self.decide(&facts);
+        self.stand(&mut report, facts.wall);
+        (decision, report)
+    }
+
+    /// Observes; again at once if what was learnt (the context, the role) widens what must be looked at.
+    async fn look(&mut self, world: &mut impl World) -> Facts {
+        loop {
+            let facts = world.observe(&self.interests, &self.reads).await;
+            self.parse(&facts);
+            let config = self.parsed.as_ref().and_then(|parsed| parsed.config.as_ref().ok());
+            let wanted = interests(config, role_of(&facts).known());
+            if wanted == self.interests {
+                return facts;
+            }
+            self.interests = wanted;
+        }
+    }
+
+    fn parse(&mut self, facts: &Facts) {
+        let Observed::Known(text) = &facts.context else { return };
+        let role = role_of(facts).known().cloned();
+        if self.parsed.as_ref().is_some_and(|parsed| parsed.text == *text && parsed.role == role) {
+            return;
+        }
+        let config = match Vars::parse(text.expose()) {
+            Ok(vars) => Config::read(&vars, role.clone()),
+            Err(error) => Err(vec![Problem {
+                variable: "context.sh".into(),
+                value: String::new(),
+                expected: error.to_string(),
+            }]),
+        };
+        self.parsed = Some(Parsed { text: text.clone(), role, config });
+    }
+
+    fn decide(&self, facts: &Facts) -> (Decision, Report) {
+        let mut report = Report { at: facts.wall, ..Report::default() };
+        let decision = match self.parsed.as_ref().map(|parsed| &parsed.config) {
+            None => waiting_for_context(&facts.context),
+            Some(Err(problems)) => {
+                report.problems = problems.iter().map(Problem::to_string).collect();
+                refused(problems.len())
+            }
+            Some(Ok(config)) => {
+                report.vm = config.vm.map(|vm| vm.0);
+                report.warnings = config.warnings.iter().map(ToString::to_string).collect();
+                decide(config, facts)
+            }
+        };
+        report.role = role_of(facts).known().map(|role| role.name().to_owned());
+        report.phase = crate::signals::phase(&decision).to_owned();
+        report.ready = decision.is_ready();
+        report.conditions = decision
+            .conditions
+            .iter()
+            .map(|c| Standing { condition: c.clone(), since: facts.wall })
+            .collect();
+        (decision, report)
+    }
+
+    /// Gives each condition the time since when it stands.
+    fn stand(&mut self, report: &mut Report, wall: u64) {
+        for standing in &mut report.conditions {
+            let same = self.standing.get(&standing.condition.kind).filter(|old| {
+                old.condition.status == standing.condition.status
+                    && old.condition.reason == standing.condition.reason
+            });
+            standing.since = same.map_or(wall, |old| old.since);
+        }
+        self.standing = report.conditions.iter().map(|s| (s.condition.kind.clone(), s.clone())).collect();
+    }
+
+    /// Effects that are decided again although they were applied mean that the world does not follow: slow down.
+    fn pace(&mut self, decision: &Decision, failed: bool) -> Duration {
+        let calm = decision.look_again.unwrap_or(LOOK_AT_LEAST).min(LOOK_AT_LEAST);
+        if decision.effects.is_empty() && !failed {
+            self.repeats = 0;
+            self.last.clear();
+            return calm;
+        }
+        let again = decision.effects == self.last;
+        self.last.clone_from(&decision.effects);
+        self.repeats = if again || failed { self.repeats.saturating_add(1) } else { 0 };
+        let slowed = SETTLE.saturating_mul(1 << self.repeats.min(16)).min(SLOWEST);
+        if self.repeats == 0 { SETTLE.min(calm) } else { slowed }
+    }
+}
+
+const APPLY_FAILED: &str = "ApplyFailed";
+
+async fn apply_all(world: &mut impl World, decision: &Decision, report: &mut Report) -> Option<Condition> {
+    for effect in &decision.effects {
+        match world.apply(effect).await {
+            Ok(()) => report.effects.push(effect.to_string()),
+            Err(error) => {
+                report.effects.push(format!("failed: {effect}: {error}"));
+                return Some(Condition::unmet(
+                    "Applied",
+                    APPLY_FAILED,
+                    format!("could not {effect}: {error}"),
+                ));
+            }
+        }
+    }
+    None
+}
+
+fn waiting_for_context(context: &Observed<crate::plan::Secret>) -> Decision {
+    let message = match context {
+        Observed::Unknown(why) => why.clone(),
+        Observed::Absent | Observed::Known(_) => {
+            "no CONTEXT CD-ROM (a block device labelled CONTEXT) and no /context directory: attach one in OpenNebula".into()
+        }
+    };
+    let condition =
+        Condition { status: Status::False, ..Condition::unmet("ContextRead", "NoContext", message) };
+    Decision { conditions: vec![condition], look_again: Some(Duration::from_secs(1)), ..Decision::default() }
+}
+
+fn refused(problems: usize) -> Decision {
+    let message = format!(
+        "{problems} problem(s) in the context; correct them there (onevm updateconf): nothing is changed until then"
+    );
+    let condition = Condition::unmet("ContextRead", "ContextRefused", message);
+    Decision { conditions: vec![condition], look_again: Some(LOOK_AT_LEAST), ..Decision::default() }
+}

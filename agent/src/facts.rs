@@ -1,0 +1,293 @@
+//! One observation of the world: what a decider may know. Values only; the shell fills them in.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::plan::Secret;
+use crate::service::{Service, Vm};
+
+/// One part of an observation. A decider must say what it does with each of the three: unknown is never no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observed<T> {
+    /// It was seen.
+    Known(T),
+    /// It was looked for, and it is not there.
+    Absent,
+    /// It could not be looked at, and why.
+    Unknown(String),
+}
+
+impl<T> Default for Observed<T> {
+    fn default() -> Self {
+        Self::Unknown("not looked at yet".into())
+    }
+}
+
+impl<T> Observed<T> {
+    /// The value, if it was seen.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Absent | Self::Unknown(_) => None,
+        }
+    }
+
+    /// True only on a sure "not there".
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    /// The same for a borrowed value.
+    pub fn as_ref(&self) -> Observed<&T> {
+        match self {
+            Self::Known(value) => Observed::Known(value),
+            Self::Absent => Observed::Absent,
+            Self::Unknown(why) => Observed::Unknown(why.clone()),
+        }
+    }
+
+    /// Maps the value.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Observed<U> {
+        match self {
+            Self::Known(value) => Observed::Known(f(value)),
+            Self::Absent => Observed::Absent,
+            Self::Unknown(why) => Observed::Unknown(why),
+        }
+    }
+}
+
+/// Time since this machine booted, suspend included (CLOCK_BOOTTIME). Ages are differences of these.
+pub type Moment = Duration;
+
+/// Why OneGate gave no answer; the shell tells them apart, the operator reads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The endpoint is not in the context.
+    NoEndpoint,
+    /// The name does not resolve.
+    Dns,
+    /// No TCP connection, or it broke.
+    Tcp,
+    /// The certificate is not trusted, or TLS failed.
+    Tls,
+    /// No answer in time.
+    Timeout,
+    /// 401: can be passing (onegate.md).
+    NotAuthorized,
+    /// 403.
+    Forbidden,
+    /// 404: any fault of OneFlow looks like this (onegate.md).
+    NotFound,
+    /// 400 and other 4xx.
+    BadRequest,
+    /// 5xx.
+    Server,
+    /// An answer that is no answer: half a body, not JSON, wrong shape, too large.
+    Nonsense,
+}
+
+/// The latest failure to read something from OneGate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Its kind.
+    pub kind: FaultKind,
+    /// What was tried and what came back, in the operator's words.
+    pub message: String,
+    /// Since when without a break.
+    pub since: Moment,
+}
+
+/// The last good answer of OneGate to one question, and the fault since then, if any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading<T> {
+    /// The last whole answer. It stays when later attempts fail.
+    pub last: Observed<T>,
+    /// When it came.
+    pub at: Option<Moment>,
+    /// Set while the latest attempt failed.
+    pub fault: Option<Fault>,
+}
+
+impl<T> Default for Reading<T> {
+    fn default() -> Self {
+        Self { last: Observed::default(), at: None, fault: None }
+    }
+}
+
+impl<T> Reading<T> {
+    /// The last answer's age.
+    pub fn age(&self, now: Moment) -> Option<Duration> {
+        self.at.map(|at| now.saturating_sub(at))
+    }
+
+    /// The last answer if it is not older than `limit`.
+    pub fn fresh(&self, now: Moment, limit: Duration) -> Option<&T> {
+        self.age(now).filter(|age| *age <= limit).and_then(|_| self.last.known())
+    }
+}
+
+/// A file as it is on disk. Its content may be secret: no `Debug` of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct File {
+    /// Permission bits.
+    pub mode: u32,
+    /// What it holds.
+    pub content: Secret,
+}
+
+impl std::fmt::Debug for File {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "File {{ mode: {:04o}, .. }}", self.mode)
+    }
+}
+
+/// `ActiveState` of systemd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Active {
+    /// Runs (for Type=notify: said READY=1).
+    Active,
+    /// Is reloading its configuration.
+    Reloading,
+    /// Does not run.
+    Inactive,
+    /// Ended badly and will not be restarted.
+    Failed,
+    /// On its way up, or between automatic restarts.
+    Activating,
+    /// On its way down.
+    Deactivating,
+}
+
+/// A unit that systemd knows. A unit without a file is `Absent`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Its state.
+    pub active: Active,
+    /// `UnitFileState` is enabled.
+    pub enabled: bool,
+    /// How often systemd restarted it by itself (`NRestarts`).
+    pub restarts: u32,
+    /// `StatusText` that the service sent.
+    pub status: String,
+    /// [`crate::plan::digest`] of the configuration that it loaded, if this agent loaded it in this boot.
+    pub loaded: Option<String>,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// Lower-case hex with colons.
+    pub mac: String,
+    /// Administratively up and with carrier.
+    pub running: bool,
+    /// Addresses with their prefix length.
+    pub addresses: Vec<(IpAddr, u8)>,
+}
+
+/// What Kubernetes says of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesNode {
+    /// `metadata.name`.
+    pub name: String,
+    /// The `Ready` condition's status is `True`.
+    pub ready: bool,
+    /// That condition's reason and message.
+    pub message: String,
+}
+
+/// The service's Lease `kube-system/oneke-agent`, by which one master is the reader of `/service`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Node name of the holder.
+    pub holder: String,
+    /// `resourceVersion`.
+    pub version: String,
+    /// When this agent first saw this version: leases are aged by their watcher's own clock, never by the holder's.
+    pub seen: Moment,
+}
+
+/// What the cluster's API tells, asked with this node's own credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Kubernetes {
+    /// `/readyz` of the API: Known(()) is ok; Unknown says why not.
+    pub readyz: Observed<()>,
+    /// This node's object.
+    pub node: Observed<KubernetesNode>,
+    /// The Lease; only servers ask.
+    pub lease: Observed<Lease>,
+}
+
+/// HAProxy's own view, from its statistics socket.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct HaproxyStats {
+    /// By `backend/server`: up, as HAProxy's health check sees it.
+    pub servers: BTreeMap<String, bool>,
+}
+
+/// State of a VRRP instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VrrpState {
+    /// Holds its addresses.
+    Master,
+    /// Waits for the master to fall silent.
+    Backup,
+    /// Its interface or a check failed.
+    Fault,
+    /// Not started yet.
+    Init,
+}
+
+/// Everything a pass knows.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Monotonic.
+    pub now: Moment,
+    /// Wall clock, seconds since 1970; for people and certificates only.
+    pub wall: u64,
+    /// `context.sh`, verbatim.
+    pub context: Observed<Secret>,
+    /// 32 random bytes in hex, new at each pass.
+    pub entropy: Secret,
+    /// `GET /vm`.
+    pub me: Reading<Vm>,
+    /// `GET /service?extended`.
+    pub service: Reading<Service>,
+    /// The files that deciders named, by absolute path.
+    pub files: BTreeMap<String, Observed<File>>,
+    /// The units that deciders named, with `.service`.
+    pub units: BTreeMap<String, Observed<Unit>>,
+    /// Directories and files whose existence alone counts.
+    pub exists: BTreeMap<String, Observed<()>>,
+    /// Kernel parameters that deciders named.
+    pub sysctls: BTreeMap<String, Observed<String>>,
+    /// Network interfaces.
+    pub links: Observed<Vec<Link>>,
+    /// The cluster.
+    pub kubernetes: Kubernetes,
+    /// The supervisor named in the interests: hash of the CA bundle at its `/cacerts` (`K10` form's hash). Absent if
+    /// none was named; Unknown says why it does not answer.
+    pub supervisor: Observed<String>,
+    /// HAProxy; Absent where it does not run.
+    pub haproxy: Observed<HaproxyStats>,
+    /// VRRP instances by name; Absent where Keepalived does not run.
+    pub vrrp: Observed<BTreeMap<String, VrrpState>>,
+}
+
+impl Facts {
+    /// The file's content, or why it is not known.
+    pub fn file(&self, path: &str) -> Observed<&File> {
+        self.files
+            .get(path)
+            .map_or_else(|| Observed::Unknown(format!("{path} was not looked at")), Observed::as_ref)
+    }
+
+    /// The unit, or why it is not known.
+    pub fn unit(&self, name: &str) -> Observed<&Unit> {
+        self.units
+            .get(name)
+            .map_or_else(|| Observed::Unknown(format!("{name} was not looked at")), Observed::as_ref)
+    }
+}
