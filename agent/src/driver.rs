@@ -27,6 +27,8 @@ pub struct Interests {
     pub units: Vec<String>,
     /// Kernel parameters, dotted.
     pub sysctls: Vec<String>,
+    /// `host:port` of the supervisor that this node will join through; asked for its CA bundle while it matters.
+    pub supervisor: Option<String>,
 }
 
 /// Why the loop goes round again.
