@@ -13,6 +13,7 @@
 //! Everything above `world` is the core: values in, values out. `clippy.toml` keeps the clock, files, sockets,
 //! processes, the environment and randomness out of it.
 
+pub mod cli;
 pub mod context;
 pub mod decide;
 pub mod driver;
@@ -23,3 +24,4 @@ pub mod plan;
 pub mod service;
 pub mod signals;
 pub mod vnf;
+pub mod world;
