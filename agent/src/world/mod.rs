@@ -128,7 +128,7 @@ impl World for Machine {
         let mut facts = Facts { now, wall: clock::wall(), entropy: clock::entropy(), ..Facts::default() };
         facts.files = looked(&interests.files, |path| files::read(Path::new(path)));
         facts.exists = looked(&interests.exists, |path| files::exists(Path::new(path)));
-        facts.sysctls = looked(&interests.sysctls, |key| sysctls::read(key));
+        facts.sysctls = looked(&interests.sysctls, sysctls::read);
         facts.links = links::read();
         let node = Identity::observed(&facts)
             .known()
@@ -185,7 +185,7 @@ impl World for Machine {
     }
 }
 
-fn looked<T>(names: &[String], look: impl Fn(&str) -> Observed<T>) -> BTreeMap<String, Observed<T>> {
+fn looked<T>(names: &[String], look: fn(&str) -> Observed<T>) -> BTreeMap<String, Observed<T>> {
     names.iter().map(|name| (name.clone(), look(name))).collect()
 }
 
