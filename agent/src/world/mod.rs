@@ -19,6 +19,7 @@ pub mod journal;
 mod kubernetes;
 mod links;
 pub mod notify;
+pub mod onegate;
 pub mod status_file;
 mod supervisor;
 mod sysctls;
@@ -125,6 +126,7 @@ impl World for Machine {
         self.watch_addresses(interests);
         let now = clock::now();
         let context = self.context.read(now).await;
+        let token = self.context.token();
         let mut facts = Facts { now, wall: clock::wall(), entropy: clock::entropy(), ..Facts::default() };
         facts.files = looked(&interests.files, |path| files::read(Path::new(path)));
         facts.exists = looked(&interests.exists, |path| files::exists(Path::new(path)));
@@ -135,7 +137,7 @@ impl World for Machine {
             .and_then(|read| read.as_ref().ok())
             .and_then(|i| i.node_name.clone());
         let ((me, service), units, kubernetes, supervisor, haproxy) = tokio::join!(
-            self.cloud.observe(&context, reads, now),
+            self.cloud.observe(&context, token, reads, now),
             self.systemd.observe(&interests.units),
             self.cluster.observe(node.as_deref(), reads, now),
             supervisor::read(interests.supervisor.as_deref()),
