@@ -26,3 +26,4 @@ pub mod service;
 pub mod signals;
 pub mod token;
 pub mod vnf;
+pub mod world;

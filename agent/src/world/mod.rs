@@ -1,0 +1,3 @@
+//! The machine, the cloud and the cluster, as they are: the only code that touches them.
+
+pub mod onegate;
