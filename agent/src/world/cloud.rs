@@ -47,7 +47,8 @@ impl Cloud {
         if let Observed::Known(text) = context {
             let same = self.access.as_ref().is_some_and(|old| old.context == *text && old.token == token);
             if !same {
-                self.access = Some(Access { client: client(text, token.as_ref(), now), context: text.clone(), token });
+                self.access =
+                    Some(Access { client: client(text, token.as_ref(), now), context: text.clone(), token });
             }
         }
         let client = match self.access.as_ref().map(|access| access.client.as_ref()) {
