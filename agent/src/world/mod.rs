@@ -7,6 +7,7 @@
     reason = "this is the shell: it reads clocks and files and starts processes"
 )]
 
+mod background;
 mod checker;
 pub mod clock;
 mod cloud;
@@ -42,6 +43,7 @@ use self::journal::Journal;
 use self::kubernetes::Cluster;
 use self::notify::Notifier;
 use self::status_file::StatusFile;
+use self::supervisor::Supervisor;
 use self::unit_events::Watches;
 use self::units::{Job, Systemd, Units};
 use crate::driver::{Event, Interests, Report, World};
@@ -60,6 +62,7 @@ pub struct Machine {
     cloud: Cloud,
     systemd: Systemd,
     cluster: Cluster,
+    supervisor: Supervisor,
     events: Events,
     moved: Arc<Notify>,
     watches_addresses: bool,
@@ -79,7 +82,8 @@ impl Machine {
             context: source,
             cloud: Cloud::default(),
             systemd: Systemd::new(Watches::new(Arc::clone(&moved))),
-            cluster: Cluster::default(),
+            cluster: Cluster::new(Arc::clone(&moved)),
+            supervisor: Supervisor::new(Arc::clone(&moved)),
             events: Events::new(Arc::clone(&moved))?,
             moved,
             watches_addresses: false,
@@ -140,7 +144,7 @@ impl World for Machine {
             self.cloud.observe(&context, token, reads, now),
             self.systemd.observe(&interests.units),
             self.cluster.observe(node.as_deref(), reads, now),
-            supervisor::read(interests.supervisor.as_deref()),
+            self.supervisor.observe(interests.supervisor.as_deref()),
             haproxy_stats(interests),
         );
         facts.context = context;
