@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use super::digest::Digest;
-use super::offers::{Offer, Proof, Slot, Testimony};
 use crate::context::vnf::{Host, Server};
 use crate::context::{Nic, placeholder};
+use crate::service::digest::Digest;
+use crate::service::offers::{Offer, Proof, Slot, Testimony};
 use crate::service::{Service, VmId};
 
 /// Where a balancer listens, after its placeholders were resolved.

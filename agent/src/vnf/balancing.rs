@@ -1,11 +1,12 @@
 //! Decides HAProxy's file and daemon from the context's servers and the service's.
 
 use super::backends::{Backends, Evidence};
-use super::digest::{self, Digest};
 use super::{daemons, haproxy, public};
 use crate::context::Config;
 use crate::facts::{Facts, Observed};
 use crate::plan::{Checker, Condition, Decision};
+use crate::service::digest::Digest;
+use crate::service::names;
 
 /// What balancing knows and still needs to know.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -72,7 +73,7 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
 
 /// The service's digest on this VM, if it reads as one.
 pub(super) fn digest_on(facts: &Facts) -> Option<Digest> {
-    facts.me.last.known().and_then(|vm| Digest::decode(vm.attribute(digest::ATTRIBUTE)?))
+    facts.me.last.known().and_then(|vm| Digest::decode(vm.attribute(names::BACKENDS)?))
 }
 
 /// What is known of the service now.

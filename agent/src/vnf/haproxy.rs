@@ -6,9 +6,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::backends::{Backend, Backends, Listener};
-use super::offers::Family;
 use crate::context::vnf::{Balancer, Check, HaproxyConfig, Host, ProxyProtocol, Server, limit, weight};
 use crate::service::VmId;
+use crate::service::offers::Family;
 
 /// Where it is.
 pub const PATH: &str = "/etc/haproxy/haproxy.cfg";

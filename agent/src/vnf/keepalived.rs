@@ -11,7 +11,6 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use super::haproxy;
 use super::links::Names;
 use super::peers::Peers;
 use crate::context::vnf::{Instance, VrrpConfig};

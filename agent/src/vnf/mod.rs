@@ -6,12 +6,10 @@
 pub mod backends;
 mod balancing;
 mod daemons;
-pub mod digest;
 pub mod haproxy;
 pub mod keepalived;
 mod links;
 pub mod nat;
-pub mod offers;
 mod peers;
 mod reads;
 pub mod router;
@@ -21,8 +19,6 @@ pub mod unbound;
 mod tests;
 
 pub use links::{Names, held};
-
-use std::time::Duration;
 
 use crate::context::Config;
 use crate::driver::Interests;
@@ -223,6 +219,3 @@ fn raise_floating(
         }
     }
 }
-
-/// The pace of looking at OneGate.
-const STEADY: Duration = Duration::from_secs(10);

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use super::STEADY;
 use super::balancing::Balanced;
 use crate::context::Config;
 use crate::facts::Facts;
@@ -11,6 +10,8 @@ use crate::plan::Decision;
 
 /// The own VM's poll while the first servers are awaited.
 const EAGER: Duration = Duration::from_secs(2);
+/// And afterwards.
+const STEADY: Duration = Duration::from_secs(10);
 /// A whole service reads itself at most twice a minute, so each VM that may do it waits so long per VM.
 const SHARE: Duration = Duration::from_secs(30);
 

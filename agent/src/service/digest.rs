@@ -15,11 +15,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::offers::{Family, Offer, Proof, Slot, Testimony, listener};
+use super::{AttributeValue, Service, VmId};
 use crate::context::vnf::{Host, Server, limit, weight};
-use crate::service::{AttributeName, AttributeValue, Service, VmId};
 
-/// The attribute of a vnf VM that holds it.
-pub const ATTRIBUTE: &str = "ONEGATE_VNF_BACKENDS";
 /// Its writer renews it after this time even if nothing changed.
 pub const RENEWED_AFTER: Duration = Duration::from_secs(300);
 /// Older ones are stale, and vnf nodes ask for themselves: two renewals were missed, and clocks differ a little.
@@ -79,12 +77,10 @@ impl Digest {
         self.at.abs_diff(wall) <= STALE_AFTER.as_secs()
     }
 
-    /// The attribute's name and value.
-    pub fn publish(&self) -> (AttributeName, AttributeValue) {
-        let name = AttributeName::new(ATTRIBUTE).expect("the name is upper-case letters and _");
-        let value = AttributeValue::new(self.encode())
-            .expect("hosts, placeholders and numbers hold none of the characters that the server damages");
-        (name, value)
+    /// The value of [`super::names::BACKENDS`].
+    pub fn value(&self) -> AttributeValue {
+        AttributeValue::new(self.encode())
+            .expect("hosts, placeholders and numbers hold none of the characters that the server damages")
     }
 
     fn encode(&self) -> String {

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use super::{Service, Vm, VmId};
 use crate::context::placeholder;
 use crate::context::vnf::{Host, Server};
-use crate::service::{Service, Vm, VmId};
 
 /// Whose attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
