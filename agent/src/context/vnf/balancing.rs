@@ -5,10 +5,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::super::nics::Nic;
+use super::super::Nic;
+use super::super::forms::{number, port};
 use super::super::placeholder;
 use super::super::reader::Reader;
-use super::{index_in, number, port};
+use super::index_in;
 
 /// What HAProxy shall do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::super::nics::Nic;
+use super::super::Nic;
+use super::super::forms::{number, port};
 use super::super::reader::Reader;
-use super::{Host, number, port, words};
+use super::{Host, words};
 
 /// What unbound shall do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,10 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use super::super::nics::Nic;
+use super::super::Nic;
+use super::super::forms::port;
 use super::super::placeholder;
 use super::super::reader::Reader;
-use super::{index_in, port};
+use super::index_in;
 
 /// Which NICs forward packets.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

@@ -7,9 +7,9 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use super::super::nics::Nic;
+use super::super::Nic;
+use super::super::forms::number;
 use super::super::reader::Reader;
-use super::number;
 use crate::plan::Secret;
 
 /// What Keepalived shall do.
