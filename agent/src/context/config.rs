@@ -79,7 +79,8 @@ impl Config {
 }
 
 impl OneGateConfig {
-    fn read(reader: &mut Reader<'_>) -> Self {
+    /// Reads these variables alone: OneGate is asked for the role before the rest can be judged by it.
+    pub fn read(reader: &mut Reader<'_>) -> Self {
         let endpoint = reader.value("ONEGATE_ENDPOINT", Roles::ALL, forms::http_url);
         if reader.text("ONEGATE_ENDPOINT").is_none() {
             reader.warn(
