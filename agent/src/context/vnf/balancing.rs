@@ -423,7 +423,7 @@ fn server(
     let (host_name, port_name) = (name(reader, "HOST"), name(reader, "PORT"));
     let weight_name = name(reader, "WEIGHT");
     let (upper_name, lower_name) = (name(reader, "ULIMIT"), name(reader, "LLIMIT"));
-    let host = reader.parse(&host_name, "expected an address or a host name", Host::parse);
+    let host = reader.parse(&host_name, "expected an address or a host name", |text| Host::parse(text.trim()));
     let port = reader.parse(&port_name, PORT_FORM, port);
     let weight = reader.parse(&weight_name, "expected a weight from 0 to 256", weight);
     let upper = reader.parse(&upper_name, LIMIT_FORM, limit);
