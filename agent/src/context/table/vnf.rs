@@ -71,8 +71,8 @@ pub(super) const HAPROXY: &[Variable] = &[
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_HOST", Form::Host, "Static backend m of listener n.").differs(SERVICE),
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_PORT", Form::Port, "Its port.").differs(SERVICE),
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_WEIGHT", Form::Number(0, 256), "Its weight.").differs("Honoured; the old scripts ignored it."),
-    var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_ULIMIT", Form::Number(0, u32::MAX), "Its upper limit of connections."),
-    var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_LLIMIT", Form::Number(0, u32::MAX), "Its lower limit of connections."),
+    var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_ULIMIT", Form::Id, "Its upper limit of connections."),
+    var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_LLIMIT", Form::Id, "Its lower limit of connections."),
     var("ONEAPP_VNF_LB_ONEGATE_API", Form::Choice(&["auto", "vrouter"]), "Whether backends come from the service or from the virtual router's networks.").default("auto"),
 ];
 
@@ -81,8 +81,7 @@ pub(super) const LVS: &[Variable] = &[
     var("ONEAPP_VNF_LB_ONEGATE_ENABLED", Form::Bool, "Take backends from OneGate too.").default("NO"),
     var("ONEAPP_VNF_LB_REFRESH_RATE", Form::Number(1, 86_400), "Seconds between two looks at OneGate.")
         .default("30"),
-    var("ONEAPP_VNF_LB_FWMARK_OFFSET", Form::Number(0, u32::MAX), "Read and unused, as in the old scripts.")
-        .default("10000"),
+    var("ONEAPP_VNF_LB_FWMARK_OFFSET", Form::Id, "Read and unused, as in the old scripts.").default("10000"),
     var("ONEAPP_VNF_LB_INTERFACES", Form::Interfaces, "NICs whose traffic is balanced; by default all.")
         .differs(INTERFACES),
     var("ONEAPP_VNF_LBn_IP", Form::Ipv4OrPlaceholder, "Virtual server n: its address."),
@@ -96,9 +95,9 @@ pub(super) const LVS: &[Variable] = &[
     var("ONEAPP_VNF_LBn_SCHEDULER", Form::Text, "Virtual server n: how a server is chosen."),
     var("ONEAPP_VNF_LBn_SERVERm_HOST", Form::Host, "Static server m of virtual server n."),
     var("ONEAPP_VNF_LBn_SERVERm_PORT", Form::Port, "Its port."),
-    var("ONEAPP_VNF_LBn_SERVERm_WEIGHT", Form::Number(0, u32::MAX), "Its weight."),
-    var("ONEAPP_VNF_LBn_SERVERm_ULIMIT", Form::Number(0, u32::MAX), "Its upper limit of connections."),
-    var("ONEAPP_VNF_LBn_SERVERm_LLIMIT", Form::Number(0, u32::MAX), "Its lower limit of connections."),
+    var("ONEAPP_VNF_LBn_SERVERm_WEIGHT", Form::Id, "Its weight."),
+    var("ONEAPP_VNF_LBn_SERVERm_ULIMIT", Form::Id, "Its upper limit of connections."),
+    var("ONEAPP_VNF_LBn_SERVERm_LLIMIT", Form::Id, "Its lower limit of connections."),
 ];
 
 pub(super) const ROUTING: &[Variable] = &[
@@ -139,8 +138,7 @@ pub(super) const ROUTING: &[Variable] = &[
         "Milliseconds to wait for another server.",
     )
     .default("1128"),
-    var("ONEAPP_VNF_DNS_MAX_CACHE_TTL", Form::Number(0, u32::MAX), "Seconds that an answer is kept at most.")
-        .default("3600"),
+    var("ONEAPP_VNF_DNS_MAX_CACHE_TTL", Form::Id, "Seconds that an answer is kept at most.").default("3600"),
     var("ONEAPP_VNF_DNS_CLUSTER_DOMAIN", Form::Zone, "Zone of the names ipN.ethX, vipN.ethX and epN.ethX.")
         .default("vr"),
 ];
