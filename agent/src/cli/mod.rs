@@ -1,5 +1,8 @@
 //! The command line: one file per command. Nothing is started before the arguments are read.
-#![expect(clippy::disallowed_methods, reason = "commands read files and the clock and write what they were asked for")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "commands read files and the clock and write what they were asked for"
+)]
 
 mod check;
 mod context;

@@ -33,7 +33,8 @@ impl Recorded {
         }
         let mut vms = single_vms(&directory.join("vms"))?;
         vms.extend(me.clone().map(|vm| (vm.id, vm)));
-        for node in service.iter_mut().flat_map(|service| &mut service.roles).flat_map(|role| &mut role.nodes) {
+        for node in service.iter_mut().flat_map(|service| &mut service.roles).flat_map(|role| &mut role.nodes)
+        {
             if let Some(vm) = vms.remove(&node.id) {
                 node.vm = Some(vm);
             }

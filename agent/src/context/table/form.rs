@@ -85,8 +85,8 @@ impl fmt::Display for Form {
             Self::Bool => "YES or NO",
             Self::Text => "text",
             Self::Number(low, high) => return write!(f, "a number from {low} to {high}"),
-            // VRRPv3 counts centiseconds in 12 bits (RFC 5798, 5.2.7).
-            Self::Interval => "seconds from 0.01 to 40.95, such as 1 or 0.1",
+            // VRRPv2 counts seconds in 8 bits, VRRPv3 centiseconds in 12 (RFC 3768, 5.3.7; RFC 5798, 5.2.7).
+            Self::Interval => "seconds: 1 to 255, or with a fraction 0.01 to 40.95",
             Self::Id => "a whole number",
             Self::Port => "a port from 1 to 65535",
             Self::Ipv4 => "an IPv4 address",

@@ -11,7 +11,8 @@ mod routing;
 mod vrrp;
 
 pub use balancing::{
-    Balancer, Check, HaproxyConfig, Host, LvsConfig, LvsMethod, Protocol, ProxyProtocol, Server, VirtualServer,
+    Balancer, Check, HaproxyConfig, Host, LvsConfig, LvsMethod, Protocol, ProxyProtocol, Server,
+    VirtualServer,
 };
 pub use names::{DnsConfig, Forwarder, Listen};
 pub use routing::{Forward, NatConfig, RouterConfig};
