@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{command, run};
+use crate::command::run;
 use crate::host::{CACHE, DISKS};
 use crate::rke2;
 

@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::command::run;
+
+/// From the kubelet's registration to a Ready node; real ones need about this once their images are there.
+pub const NODE_READY_DELAY: Duration = Duration::from_secs(2);
 
 /// Makes RKE2's tarball from the stand-in: the program, its units and their environment files.
 ///
