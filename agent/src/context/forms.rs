@@ -151,6 +151,12 @@ pub(super) fn proxy(text: &str) -> Option<String> {
         .then(|| text.to_owned())
 }
 
+/// What is reached without the proxy: a list that ends up in a file of variables, so it stays on its line.
+pub(super) fn no_proxy(text: &str) -> Option<String> {
+    let wild = |c: char| c.is_control() || matches!(c, '"' | '\'' | '\\' | '`' | '$');
+    (!text.contains(wild)).then(|| text.trim().to_owned())
+}
+
 /// An HTTP URL without its final slash.
 pub(super) fn http_url(text: &str) -> Option<String> {
     let text = text.trim().trim_end_matches('/');

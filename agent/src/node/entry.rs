@@ -46,14 +46,24 @@ pub fn founding(me: VmId, facts: &Facts) -> Founding {
         return unknown("WholeServiceUnread", format!("{gap}: founding waits for a whole answer"));
     }
     let masters = existing_masters(service);
-    let Some(lowest) = masters.iter().map(|node| node.id).min().filter(|_| masters.iter().any(|n| n.id == me)) else {
+    let Some(lowest) =
+        masters.iter().map(|node| node.id).min().filter(|_| masters.iter().any(|n| n.id == me))
+    else {
         return unknown("WholeServiceUnread", format!("the service does not list VM {me} as a master yet"));
     };
-    if let Some((vm, sign)) = service.vms().filter(|(_, vm)| vm.id != me).find_map(|(role, vm)| Some((vm, sign(role, vm)?))) {
-        return wait("ClusterExists", format!("VM {} shows {sign}: this master joins that cluster and never founds another", vm.id));
+    if let Some((vm, sign)) =
+        service.vms().filter(|(_, vm)| vm.id != me).find_map(|(role, vm)| Some((vm, sign(role, vm)?)))
+    {
+        return wait(
+            "ClusterExists",
+            format!("VM {} shows {sign}: this master joins that cluster and never founds another", vm.id),
+        );
     }
     if lowest != me {
-        return wait("WaitingForFounder", format!("waiting for VM {lowest}, the lowest ID among the masters, to found the cluster"));
+        return wait(
+            "WaitingForFounder",
+            format!("waiting for VM {lowest}, the lowest ID among the masters, to found the cluster"),
+        );
     }
     let mine = service.vms().find(|(_, vm)| vm.id == me).map(|(_, vm)| vm);
     if let Some(sign) = mine.and_then(own_sign) {
@@ -65,7 +75,11 @@ pub fn founding(me: VmId, facts: &Facts) -> Founding {
             ),
         );
     }
-    if mine.and_then(|vm| vm.attribute(names::CLUSTER)) == Some(names::FOUNDING) { Founding::Found } else { Founding::Claim }
+    if mine.and_then(|vm| vm.attribute(names::CLUSTER)) == Some(names::FOUNDING) {
+        Founding::Found
+    } else {
+        Founding::Claim
+    }
 }
 
 /// Masters that are there: a DONE one is history, a leaving one is not.
@@ -76,13 +90,15 @@ fn existing_masters(service: &Service) -> Vec<&ServiceNode> {
 
 /// A sign that another VM is in a cluster, or about to found one.
 fn sign(role: &str, vm: &Vm) -> Option<String> {
-    own_sign(vm).or_else(|| {
-        let claims = vm.attribute(names::CLUSTER) == Some(names::FOUNDING) && !vm.is_done();
-        claims.then(|| format!("{}={}", names::CLUSTER, names::FOUNDING))
-    }).or_else(|| {
-        let ready = role != "vnf" && vm.attribute(names::READY) == Some("YES");
-        ready.then(|| "READY=YES".to_owned())
-    })
+    own_sign(vm)
+        .or_else(|| {
+            let claims = vm.attribute(names::CLUSTER) == Some(names::FOUNDING) && !vm.is_done();
+            claims.then(|| format!("{}={}", names::CLUSTER, names::FOUNDING))
+        })
+        .or_else(|| {
+            let ready = role != "vnf" && vm.attribute(names::READY) == Some("YES");
+            ready.then(|| "READY=YES".to_owned())
+        })
 }
 
 /// A sign that this very VM was in a cluster: what it published then stays when it is recreated (onegate.md).
@@ -90,7 +106,9 @@ fn own_sign(vm: &Vm) -> Option<String> {
     let cluster = vm.attribute(names::CLUSTER).filter(|id| *id != names::FOUNDING && *id != names::NONE);
     cluster.map(|id| format!("{}={id}", names::CLUSTER)).or_else(|| {
         let old = [names::TOKEN, names::MASTER, names::KUBECONFIG];
-        old.into_iter().find(|name| vm.attribute(name).is_some_and(|value| value != names::NONE)).map(str::to_owned)
+        old.into_iter()
+            .find(|name| vm.attribute(name).is_some_and(|value| value != names::NONE))
+            .map(str::to_owned)
     })
 }
 
@@ -98,7 +116,9 @@ fn own_sign(vm: &Vm) -> Option<String> {
 pub fn unread(facts: &Facts) -> String {
     match (&facts.service.fault, &facts.service.last) {
         (Some(fault), _) => format!("waiting for OneGate to tell the whole service: {}", fault.message),
-        (None, Observed::Absent) => "this VM belongs to no service: OneKE is deployed as a OneFlow service".into(),
+        (None, Observed::Absent) => {
+            "this VM belongs to no service: OneKE is deployed as a OneFlow service".into()
+        }
         (None, _) => "the service was not read yet".into(),
     }
 }
@@ -110,6 +130,3 @@ fn wait(reason: &'static str, message: String) -> Founding {
 fn unknown(reason: &'static str, message: String) -> Founding {
     Founding::Wait { reason, message, known: false }
 }
-
-#[cfg(test)]
-mod tests;

@@ -34,8 +34,13 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     if whole {
         tell_backends(service, decision);
     }
-    let moving = !whole || waiting || !matches!(service.state, state::RUNNING | state::WARNING | state::COOLDOWN);
-    decision.reads.service = Some(if moving { MOVING + Duration::from_millis(20) * u32::try_from(service.size()).unwrap_or(u32::MAX) } else { STEADY });
+    let moving =
+        !whole || waiting || !matches!(service.state, state::RUNNING | state::WARNING | state::COOLDOWN);
+    decision.reads.service = Some(if moving {
+        MOVING + Duration::from_millis(20) * u32::try_from(service.size()).unwrap_or(u32::MAX)
+    } else {
+        STEADY
+    });
 }
 
 /// Takes, renews or respects the Lease; true if this node leads now.
@@ -61,16 +66,21 @@ fn hold(node: &Node<'_>, decision: &mut Decision) -> bool {
 /// somebody who waits or is on his way.
 fn answer_joiners(node: &Node<'_>, disk: &OnDisk, service: &Service, decision: &mut Decision) -> bool {
     let Some(cluster) = cluster_id(node.facts, disk) else { return false };
-    let joiners: Vec<Joiner<'_>> = service.vms().filter_map(|(role, vm)| Joiner::of(role, vm, &cluster)).collect();
-    let on_their_way = |master: bool| joiners.iter().filter(|j| j.answered && j.is_master() == master).count();
-    let mut room = [(true, 1usize), (false, BATCH)].map(|(master, most)| most.saturating_sub(on_their_way(master)));
-    let mut entropy = ticket::entropy(&node.facts.entropy);
+    let joiners: Vec<Joiner<'_>> =
+        service.vms().filter_map(|(role, vm)| Joiner::of(role, vm, &cluster)).collect();
+    let on_their_way =
+        |master: bool| joiners.iter().filter(|j| j.answered && j.is_master() == master).count();
+    let mut room =
+        [(true, 1usize), (false, BATCH)].map(|(master, most)| most.saturating_sub(on_their_way(master)));
+    let Some(mut entropy) = crate::seal::bytes_of_hex(&node.facts.entropy).map(|bytes| *bytes) else {
+        return true;
+    };
     for joiner in joiners.iter().filter(|joiner| !joiner.answered) {
         let room = &mut room[usize::from(!joiner.is_master())];
         if *room == 0 {
             continue;
         }
-        if let Some(effect) = seal(node, joiner, &mut entropy) {
+        if let Some(effect) = seal(node, disk, joiner, &cluster, &mut entropy) {
             decision.effects.push(effect);
             *room -= 1;
         }
@@ -91,7 +101,8 @@ impl<'a> Joiner<'a> {
         let role = Role::from(role.to_owned());
         let there = role.is_node() && vm.state == 3 && !vm.is_leaving();
         let key = vm.attribute(names::JOIN_KEY).filter(|key| *key != names::NONE && there)?;
-        let answered = vm.attribute(names::JOIN_TICKET).is_some_and(|ticket| ticket::answers(ticket, key));
+        let answered =
+            vm.attribute(names::JOIN_TICKET).is_some_and(|ticket| ticket::answers(ticket, key, cluster));
         let joined = answered && vm.attribute(names::CLUSTER) == Some(cluster);
         (!joined).then_some(Self { vm, role, key, answered })
     }
@@ -101,20 +112,26 @@ impl<'a> Joiner<'a> {
     }
 }
 
-fn seal(node: &Node<'_>, joiner: &Joiner<'_>, entropy: &mut [u8; 32]) -> Option<Effect> {
-    let read = |path: &str| node.facts.file(path).known().map(|file| Secret::new(file.content.expose().trim()));
-    let server = Some(super::files::host_port(&node.ip.to_string(), 9345));
+fn seal(
+    node: &Node<'_>,
+    disk: &OnDisk,
+    joiner: &Joiner<'_>,
+    cluster: &str,
+    entropy: &mut [u8; 32],
+) -> Option<Effect> {
+    let read =
+        |path: &str| node.facts.file(path).known().map(|file| Secret::new(file.content.expose().trim()));
+    let server = Some(super::host_port(&node.ip.to_string(), 9345));
     let ticket = if joiner.is_master() {
-        let agent_token = read(AGENT_TOKEN).and_then(|token| crate::token::Token::parse(token.expose()).ok()).and_then(|t| t.password());
-        Ticket { token: read(SERVER_TOKEN)?, agent_token, server }
+        Ticket { token: read(SERVER_TOKEN)?, agent_token: disk.agent_token.clone(), server }
     } else {
         Ticket { token: read(AGENT_TOKEN)?, agent_token: None, server }
     };
-    let binding = ticket::binding(node.service, joiner.vm.id, &joiner.role);
+    let binding = ticket::binding(node.service, joiner.vm.id, &joiner.role, cluster);
     // A key that is no key is its owner's fault: it stays unanswered, the others do not suffer.
     let sealed = crate::seal::seal(joiner.key, &binding, &ticket.to_text(), entropy).ok()?;
     *entropy = next(entropy);
-    let value = AttributeValue::new(ticket::attribute(joiner.key, &sealed)).ok()?;
+    let value = AttributeValue::new(ticket::attribute(joiner.key, cluster, &sealed)).ok()?;
     Some(publish_on(joiner.vm, names::JOIN_TICKET, value))
 }
 

@@ -17,7 +17,11 @@ const ASK_OWN: Duration = Duration::from_secs(10);
 /// What a member does.
 pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     decision.reads.me = ASK_OWN;
-    decision.conditions.push(Condition::met("ClusterEntered", "Member", format!("this node is {} in the cluster", node.name)));
+    decision.conditions.push(Condition::met(
+        "ClusterEntered",
+        "Member",
+        format!("this node is {} in the cluster", node.name),
+    ));
     enable(node, decision);
     node.keep_running(decision);
     let ready = node_ready(node, decision);
@@ -41,10 +45,22 @@ fn enable(node: &Node<'_>, decision: &mut Decision) {
 fn node_ready(node: &Node<'_>, decision: &mut Decision) -> bool {
     let name = &node.name;
     let condition = match &node.facts.kubernetes.node {
-        Observed::Known(seen) if seen.ready => Condition::met("NodeReady", "Ready", format!("{name} is Ready in Kubernetes")),
-        Observed::Known(seen) => Condition::unmet("NodeReady", "NotReady", format!("{name} is not Ready in Kubernetes: {}", seen.message)),
-        Observed::Absent => Condition::unmet("NodeReady", "NotRegistered", format!("waiting for the kubelet to register {name}")),
-        Observed::Unknown(why) => Condition::unknown("NodeReady", "ApiSilent", format!("waiting for the Kubernetes API: {why}")),
+        Observed::Known(seen) if seen.ready => {
+            Condition::met("NodeReady", "Ready", format!("{name} is Ready in Kubernetes"))
+        }
+        Observed::Known(seen) => Condition::unmet(
+            "NodeReady",
+            "NotReady",
+            format!("{name} is not Ready in Kubernetes: {}", seen.message),
+        ),
+        Observed::Absent => Condition::unmet(
+            "NodeReady",
+            "NotRegistered",
+            format!("waiting for the kubelet to register {name}"),
+        ),
+        Observed::Unknown(why) => {
+            Condition::unknown("NodeReady", "ApiSilent", format!("waiting for the Kubernetes API: {why}"))
+        }
     };
     let ready = condition.status == crate::plan::Status::True;
     decision.conditions.push(condition);
@@ -54,8 +70,14 @@ fn node_ready(node: &Node<'_>, decision: &mut Decision) -> bool {
 fn api_ready(node: &Node<'_>, decision: &mut Decision) -> bool {
     let condition = match &node.facts.kubernetes.readyz {
         Observed::Known(()) => Condition::met("ApiReady", "Ready", "this server's Kubernetes API is ready"),
-        Observed::Absent => Condition::unmet("ApiReady", "NoCredentials", "waiting for RKE2 to write its kubeconfig"),
-        Observed::Unknown(why) => Condition::unmet("ApiReady", "NotReady", format!("this server's Kubernetes API is not ready: {why}; etcd needs a majority of its members")),
+        Observed::Absent => {
+            Condition::unmet("ApiReady", "NoCredentials", "waiting for RKE2 to write its kubeconfig")
+        }
+        Observed::Unknown(why) => Condition::unmet(
+            "ApiReady",
+            "NotReady",
+            format!("this server's Kubernetes API is not ready: {why}; etcd needs a majority of its members"),
+        ),
     };
     let ready = condition.status == crate::plan::Status::True;
     decision.conditions.push(condition);
@@ -73,7 +95,14 @@ fn tell(node: &Node<'_>, disk: &OnDisk, works: bool, decision: &mut Decision) {
     let plain = node.config.node.token_mode == crate::context::TokenMode::Plain;
     if let Some(id) = cluster_id(node.facts, disk) {
         publish(decision, names::CLUSTER, id);
-    } else if node.facts.me.last.known().and_then(|vm| vm.attribute(names::CLUSTER)).is_none_or(|v| v == names::FOUNDING) {
+    } else if node
+        .facts
+        .me
+        .last
+        .known()
+        .and_then(|vm| vm.attribute(names::CLUSTER))
+        .is_none_or(|v| v == names::FOUNDING)
+    {
         publish(decision, names::CLUSTER, "joined");
     }
     match node.role {

@@ -19,8 +19,6 @@ mod ticket;
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub mod files;
-
 use crate::context::Config;
 use crate::driver::Interests;
 use crate::facts::{Active, Facts, Observed};
@@ -46,13 +44,13 @@ pub const JOIN_SEED: &str = "/var/lib/oneke-agent/join.key";
 /// What a node looks at.
 pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
     let files = [CONFIG, JOIN_SEED].into_iter().map(str::to_owned);
-    interests.files.extend(files.chain(files::paths(config, role)));
+    interests.files.extend(files.chain(paths(config, role)));
     interests.units.push(unit(role).to_owned());
     interests.exists.push(trace(role).to_owned());
     if *role == Role::Master {
         interests.files.extend([SERVER_TOKEN, AGENT_TOKEN].map(str::to_owned));
     }
-    interests.supervisor = config.node.supervisor.as_ref().map(|(host, port)| files::host_port(host, *port));
+    interests.supervisor = config.node.supervisor.as_ref().map(|(host, port)| host_port(host, *port));
 }
 
 /// What a node does.
@@ -64,9 +62,6 @@ pub fn decide(config: &Config, facts: &Facts, role: &Role, decision: &mut Decisi
             return decision.look_again_within(Duration::from_secs(5));
         }
     };
-    for file in files::host(config, role) {
-        write_if_different(facts, file, decision);
-    }
     match node.standing() {
         Standing::Outside => outside::decide(&node, decision),
         Standing::Entering(disk) => outside::enter(&node, &disk, decision),
@@ -103,7 +98,13 @@ enum Standing {
 
 impl<'a> Node<'a> {
     fn of(config: &'a Config, facts: &'a Facts, role: &'a Role) -> Result<Self, Condition> {
-        let missing = |what: &str| Condition::unmet("IdentityKnown", "ContextIncomplete", format!("the context lacks {what}: deploy this VM as a role of a OneFlow service"));
+        let missing = |what: &str| {
+            Condition::unmet(
+                "IdentityKnown",
+                "ContextIncomplete",
+                format!("the context lacks {what}: deploy this VM as a role of a OneFlow service"),
+            )
+        };
         let vm = config.vm.ok_or_else(|| missing("VMID"))?;
         let pinned = match Identity::observed(facts) {
             Observed::Known(Ok(identity)) => Some(identity),
@@ -112,10 +113,13 @@ impl<'a> Node<'a> {
             }
             Observed::Absent => None,
         };
-        let service = config.service.or(pinned.as_ref().and_then(|p| p.service)).ok_or_else(|| missing("SERVICE_ID"))?;
+        let service = config
+            .service
+            .or(pinned.as_ref().and_then(|p| p.service))
+            .ok_or_else(|| missing("SERVICE_ID"))?;
         let own = || config.nics.iter().find_map(|nic| nic.ip.filter(|_| !nic.management)).map(IpAddr::V4);
         let ip = pinned.as_ref().and_then(|p| p.node_ip).or_else(own).ok_or_else(|| missing("an ETHx_IP"))?;
-        let name = pinned.and_then(|p| p.node_name).unwrap_or_else(|| files::node_name(service, role, vm));
+        let name = pinned.and_then(|p| p.node_name).unwrap_or_else(|| node_name(service, role, vm));
         Ok(Self { config, facts, role, vm, service, name, ip })
     }
 
@@ -140,7 +144,10 @@ impl<'a> Node<'a> {
 
     /// What RKE2 reads, for this way in.
     fn files(&self, entry: &files::Entry) -> Vec<FileSpec> {
-        let pinned = files::Pinned { name: self.name.clone(), ip: self.ip, vm: self.vm };
+        let nics = self.facts.me.last.known().map_or(&[][..], |vm| &vm.nics);
+        let external = nics.iter().filter(|nic| nic.external).filter_map(|nic| nic.ip).collect();
+        let pinned =
+            files::Pinned { name: self.name.clone(), vm: self.vm, ip: self.ip, second_ip: None, external };
         files::rke2(self.config, self.role, &pinned, entry, &self.shape())
     }
 
@@ -168,20 +175,36 @@ impl<'a> Node<'a> {
         let unit = self.unit();
         let condition = match self.facts.unit(unit) {
             Observed::Known(state) => match state.active {
-                Active::Active | Active::Reloading => Condition::met("Rke2Running", "Active", format!("{unit} runs")),
+                Active::Active | Active::Reloading => {
+                    Condition::met("Rke2Running", "Active", format!("{unit} runs"))
+                }
                 Active::Activating if state.restarts > 0 => Condition::unmet(
                     "Rke2Running",
                     "Restarting",
-                    format!("{unit} was restarted {} times{}; see: journalctl -u {unit}", state.restarts, said(&state.status)),
+                    format!(
+                        "{unit} was restarted {} times{}; see: journalctl -u {unit}",
+                        state.restarts,
+                        said(&state.status)
+                    ),
                 ),
-                Active::Activating => Condition::unmet("Rke2Running", "Starting", format!("{unit} is starting{}", said(&state.status))),
-                Active::Deactivating => Condition::unmet("Rke2Running", "Stopping", format!("{unit} is stopping")),
+                Active::Activating => Condition::unmet(
+                    "Rke2Running",
+                    "Starting",
+                    format!("{unit} is starting{}", said(&state.status)),
+                ),
+                Active::Deactivating => {
+                    Condition::unmet("Rke2Running", "Stopping", format!("{unit} is stopping"))
+                }
                 Active::Inactive | Active::Failed => {
                     decision.effects.push(Effect::StartUnit(unit.into()));
                     Condition::unmet("Rke2Running", "Stopped", format!("{unit} does not run: starting it"))
                 }
             },
-            Observed::Absent => Condition::unmet("Rke2Running", "NotInstalled", format!("there is no {unit}: this image carries no RKE2")),
+            Observed::Absent => Condition::unmet(
+                "Rke2Running",
+                "NotInstalled",
+                format!("there is no {unit}: this image carries no RKE2"),
+            ),
             Observed::Unknown(why) => Condition::unknown("Rke2Running", "SystemdSilent", why),
         };
         decision.conditions.push(condition);
@@ -190,6 +213,29 @@ impl<'a> Node<'a> {
 
 fn said(status: &str) -> String {
     if status.is_empty() { String::new() } else { format!(" ({status})") }
+}
+
+/// `oneke-SERVICE-ROLE-VMID`: from what does not change, never from an address that OpenNebula leases again. Lower case
+/// and digits, as Kubernetes wants (RFC 1123).
+fn node_name(service: u32, role: &Role, vm: VmId) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let group: String = role.name().chars().map(safe).take(40).collect();
+    format!("oneke-{service}-{}-{vm}", group.trim_matches('-'))
+}
+
+/// `host:port`, with brackets around an IPv6 address.
+fn host_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Every file that a node of this role may get, whichever way it enters.
+fn paths(config: &Config, role: &Role) -> Vec<String> {
+    let ip = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+    let pinned =
+        files::Pinned { name: String::new(), vm: VmId(0), ip, second_ip: None, external: Vec::new() };
+    let entry = files::Entry::Found { agent_token: None };
+    let files = files::rke2(config, role, &pinned, &entry, &files::Shape::default());
+    files.into_iter().map(|file| file.path).filter(|path| path != CONFIG).collect()
 }
 
 /// The unit of a role.
@@ -205,7 +251,8 @@ fn trace(role: &Role) -> &'static str {
 /// Writes the file unless it is so already. An unreadable one is left alone and told.
 fn write_if_different(facts: &Facts, file: FileSpec, decision: &mut Decision) {
     match facts.file(&file.path) {
-        Observed::Known(there) if there.mode == file.mode && there.content.expose() == file.content.as_str() => {}
+        Observed::Known(there)
+            if there.mode == file.mode && there.content.expose() == file.content.as_str() => {}
         Observed::Known(_) | Observed::Absent => decision.effects.push(Effect::WriteFile(file)),
         Observed::Unknown(why) => {
             let message = format!("{} is left alone: {why}", file.path);
@@ -224,7 +271,7 @@ fn publish(decision: &mut Decision, name: &str, value: impl Into<String>) {
 
 /// The cluster's ID: the hash in a full token (rke2.md).
 fn cluster_of(token: &Secret) -> Option<String> {
-    crate::token::Token::parse(token.expose().trim()).ok()?.ca_hash().map(str::to_owned)
+    crate::token::Token::parse(token).ok()?.ca_hash
 }
 
 /// The cluster's ID as this node's disk tells it.

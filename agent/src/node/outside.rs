@@ -26,7 +26,9 @@ pub fn decide(node: &Node<'_>, decision: &mut Decision) {
         Ok(key) => key,
         Err(effect) => {
             decision.effects.push(effect);
-            return decision.conditions.push(waiting("MakingKey", "making the key to which the join token will be sealed"));
+            return decision
+                .conditions
+                .push(waiting("MakingKey", "making the key to which the join token will be sealed"));
         }
     };
     if let Observed::Known(ticket) = ticket::received(node, &key) {
@@ -46,7 +48,10 @@ fn found_or_wait(node: &Node<'_>, key: &crate::seal::KeyPair, decision: &mut Dec
     match entry::founding(node.vm, node.facts) {
         Founding::Claim => {
             publish(decision, names::CLUSTER, names::FOUNDING);
-            decision.conditions.push(waiting("ClaimingFounding", "this VM has the lowest ID among the masters and claims to found the cluster"));
+            decision.conditions.push(waiting(
+                "ClaimingFounding",
+                "this VM has the lowest ID among the masters and claims to found the cluster",
+            ));
         }
         Founding::Found => {
             publish(decision, names::CLUSTER, names::FOUNDING);
@@ -60,7 +65,11 @@ fn found_or_wait(node: &Node<'_>, key: &crate::seal::KeyPair, decision: &mut Dec
                 decision.reads.service = outsiders_interval(node);
             }
             let kind = "ClusterEntered";
-            decision.conditions.push(if known { Condition::unmet(kind, reason, message) } else { Condition::unknown(kind, reason, message) });
+            decision.conditions.push(if known {
+                Condition::unmet(kind, reason, message)
+            } else {
+                Condition::unknown(kind, reason, message)
+            });
         }
     }
 }
@@ -82,7 +91,8 @@ fn join(node: &Node<'_>, ticket: &Ticket, decision: &mut Decision) {
         return decision.conditions.push(condition);
     }
     let agent_token = ticket.agent_token.clone().filter(|_| *node.role == Role::Master);
-    let entry = files::Entry::Join { server: format!("https://{server}"), token: ticket.token.clone(), agent_token };
+    let entry =
+        files::Entry::Join { server: format!("https://{server}"), token: ticket.token.clone(), agent_token };
     configure(node, &entry, decision);
     decision.conditions.push(waiting("Joining", format!("joining through {server}")));
 }
@@ -100,7 +110,8 @@ fn configure(node: &Node<'_>, entry: &files::Entry, decision: &mut Decision) {
     if !matches!(Identity::observed(node.facts), Observed::Known(Ok(pinned)) if pinned == identity) {
         decision.effects.push(identity.pin());
     }
-    let (last, first): (Vec<_>, Vec<_>) = node.files(entry).into_iter().partition(|file| file.path == super::CONFIG);
+    let (last, first): (Vec<_>, Vec<_>) =
+        node.files(entry).into_iter().partition(|file| file.path == super::CONFIG);
     for file in first.into_iter().chain(last) {
         write_if_different(node.facts, file, decision);
     }
@@ -121,7 +132,9 @@ pub fn enter(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
 
 fn runs(node: &Node<'_>) -> bool {
     let state = node.facts.unit(node.unit());
-    state.known().is_some_and(|unit| matches!(unit.active, Active::Active | Active::Activating | Active::Reloading))
+    state
+        .known()
+        .is_some_and(|unit| matches!(unit.active, Active::Active | Active::Activating | Active::Reloading))
 }
 
 fn enter_as_founder(node: &Node<'_>, decision: &mut Decision) {
@@ -134,7 +147,9 @@ fn enter_as_founder(node: &Node<'_>, decision: &mut Decision) {
     match entry::founding(node.vm, node.facts) {
         Founding::Found => node.keep_running(decision),
         Founding::Claim => {}
-        Founding::Wait { reason, message, .. } => decision.conditions.push(Condition::unmet("FoundingAllowed", reason, message)),
+        Founding::Wait { reason, message, .. } => {
+            decision.conditions.push(Condition::unmet("FoundingAllowed", reason, message))
+        }
     }
 }
 
@@ -142,7 +157,8 @@ fn enter_as_joiner(node: &Node<'_>, disk: &OnDisk, server: &str, decision: &mut 
     let address = server.strip_prefix("https://").unwrap_or(server);
     let ticket = ticket::key(node).ok().map(|key| ticket::received(node, &key));
     if let Some(Observed::Known(ticket)) = ticket {
-        let new = Some(&ticket.token) != disk.token.as_ref() || self::server(node, &ticket).is_some_and(|now| now != address);
+        let new = Some(&ticket.token) != disk.token.as_ref()
+            || self::server(node, &ticket).is_some_and(|now| now != address);
         if new && reachable(node, address, &ticket.token).is_ok() {
             join(node, &ticket, decision);
             if runs(node) {
@@ -168,15 +184,19 @@ fn reachable(node: &Node<'_>, server: &str, token: &Secret) -> Result<(), Condit
     match (&node.facts.supervisor, cluster_of(token)) {
         (Observed::Known(there), Some(wanted)) if *there != wanted => unmet(
             "OtherCluster",
-            format!("the supervisor at {server} belongs to another cluster (its CA is {there:.12}.., the token's {wanted:.12}..): check ONEAPP_RKE2_SUPERVISOR_EP and the VIPs"),
+            format!(
+                "the supervisor at {server} belongs to another cluster (its CA is {there:.12}.., the token's {wanted:.12}..): check ONEAPP_RKE2_SUPERVISOR_EP and the VIPs"
+            ),
         ),
-        (Observed::Unknown(why), _) => unmet("SupervisorSilent", format!("waiting for the supervisor at {server}: {why}")),
+        (Observed::Unknown(why), _) => {
+            unmet("SupervisorSilent", format!("waiting for the supervisor at {server}: {why}"))
+        }
         (Observed::Known(_) | Observed::Absent, _) => Ok(()),
     }
 }
 
 fn server(node: &Node<'_>, ticket: &Ticket) -> Option<String> {
-    let named = node.config.node.supervisor.as_ref().map(|(host, port)| files::host_port(host, *port));
+    let named = node.config.node.supervisor.as_ref().map(|(host, port)| super::host_port(host, *port));
     named.or_else(|| ticket.server.clone())
 }
 

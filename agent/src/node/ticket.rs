@@ -10,7 +10,7 @@
 use crate::facts::Observed;
 use crate::plan::{Content, Effect, FileSpec, Secret};
 use crate::seal::{self, KeyPair};
-use crate::service::{Role, names};
+use crate::service::{Role, VmId, names};
 
 use super::{JOIN_SEED, Node};
 
@@ -55,7 +55,7 @@ impl Ticket {
 /// This VM's join key; the effect makes one if there is none yet.
 pub fn key(node: &Node<'_>) -> Result<KeyPair, Effect> {
     let seed = match node.facts.file(JOIN_SEED) {
-        Observed::Known(file) => seed_bytes(file.content.expose()),
+        Observed::Known(file) => seal::bytes_of_hex(&file.content),
         Observed::Absent | Observed::Unknown(_) => None,
     };
     seed.map(|seed| KeyPair::from_seed(&seed)).ok_or_else(|| {
@@ -68,36 +68,29 @@ pub fn key(node: &Node<'_>) -> Result<KeyPair, Effect> {
     })
 }
 
-fn seed_bytes(hex: &str) -> Option<[u8; 32]> {
-    let hex = hex.trim();
-    let mut seed = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (i, byte) in seed.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok()?;
-    }
-    Some(seed)
-}
-
-/// 32 random bytes as the facts carry them.
-pub fn entropy(hex: &Secret) -> [u8; 32] {
-    seed_bytes(hex.expose()).unwrap_or_default()
-}
-
-/// To whom a ticket is bound: it cannot be moved to another VM, role or service.
-pub fn binding(service: u32, vm: crate::service::VmId, role: &Role) -> seal::Context {
-    seal::Context { service, vm, role: role.name().to_owned() }
+/// To whom a ticket is bound: it cannot be moved to another VM, role, service or cluster.
+pub fn binding(service: u32, vm: VmId, role: &Role, cluster: &str) -> seal::Context {
+    seal::Context { service, vm, role: role.clone(), cluster: cluster.to_owned() }
 }
 
 /// The ticket for this VM: sealed on its own attributes, or an old appliance's token in clear on a master.
 pub fn received(node: &Node<'_>, key: &KeyPair) -> Observed<Ticket> {
-    let sealed = node.facts.me.last.known().and_then(|vm| vm.attribute(names::JOIN_TICKET)).filter(|v| *v != names::NONE);
-    if let Some(sealed) = sealed {
-        let opened = seal::open(key, &binding(node.service, node.vm, node.role), seal_of(sealed));
+    let sealed = node
+        .facts
+        .me
+        .last
+        .known()
+        .and_then(|vm| vm.attribute(names::JOIN_TICKET))
+        .filter(|v| *v != names::NONE);
+    if let Some((cluster, sealed)) = sealed.and_then(parts) {
+        let opened = seal::open(key, &binding(node.service, node.vm, node.role, cluster), sealed);
         match opened.map(|text| Ticket::parse(&text)) {
             Ok(Some(ticket)) => return Observed::Known(ticket),
-            Ok(None) => return Observed::Unknown("the leader's answer makes no sense to this version of the agent".into()),
+            Ok(None) => {
+                return Observed::Unknown(
+                    "the leader's answer makes no sense to this version of the agent".into(),
+                );
+            }
             Err(_) => {} // Sealed to an earlier key of this VM (it was recreated): the leader will answer the new one.
         }
     }
@@ -118,18 +111,19 @@ fn in_clear(node: &Node<'_>) -> Observed<Ticket> {
         .map_or(Observed::Absent, Observed::Known)
 }
 
-/// A ticket attribute is `FINGERPRINT.SEALED`: the leader sees by the fingerprint which key it has answered.
-pub fn attribute(public: &str, sealed: &str) -> String {
-    format!("{}.{sealed}", fingerprint(public))
+/// A ticket attribute is `FINGERPRINT.CLUSTER.SEALED`: the leader sees by the fingerprint which key it has answered,
+/// the joiner by the cluster's ID where it will be.
+pub fn attribute(public: &str, cluster: &str, sealed: &str) -> String {
+    format!("{}.{cluster}.{sealed}", fingerprint(public))
 }
 
-/// True if the attribute answers this key.
-pub fn answers(attribute: &str, public: &str) -> bool {
-    attribute.split_once('.').is_some_and(|(print, _)| print == fingerprint(public))
+/// True if the attribute answers this key for this cluster.
+pub fn answers(attribute: &str, public: &str, cluster: &str) -> bool {
+    attribute.strip_prefix(&format!("{}.{cluster}.", fingerprint(public))).is_some()
 }
 
-fn seal_of(attribute: &str) -> &str {
-    attribute.split_once('.').map_or(attribute, |(_, sealed)| sealed)
+fn parts(attribute: &str) -> Option<(&str, &str)> {
+    attribute.split_once('.')?.1.split_once('.')
 }
 
 fn fingerprint(public: &str) -> String {

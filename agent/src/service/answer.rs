@@ -82,6 +82,9 @@ const KNOWN: &[&str] = &[
     "BACKEND",
 ];
 
+/// How the attributes begin that a lease of a virtual network carries of its VM.
+pub(super) const PUBLISHED: &str = "ONEGATE_";
+
 #[derive(Clone, Copy, PartialEq)]
 enum Keep {
     Known,
@@ -93,8 +96,7 @@ impl Keep {
         match self {
             Self::All => Some(Self::All),
             Self::Known if key == "USER_TEMPLATE" => Some(Self::All),
-            // A lease of a virtual network carries its VM's own attributes, whose names begin so.
-            Self::Known if KNOWN.contains(&key) || key.starts_with("ONEGATE_") => Some(Self::Known),
+            Self::Known if KNOWN.contains(&key) || key.starts_with(PUBLISHED) => Some(Self::Known),
             Self::Known => None,
         }
     }

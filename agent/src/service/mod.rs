@@ -2,15 +2,20 @@
 
 mod answer;
 mod attribute;
+pub mod backends;
+mod endpoint;
 pub mod names;
 mod parse;
+mod vrouter;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 pub use answer::AnswerError;
-pub use attribute::{AttributeName, AttributeValue, Unpublishable};
+pub use attribute::{AttributeName, AttributeValue, Unpublishable, render};
+pub use endpoint::needs_link_route;
+pub use vrouter::{Holder, Lease, VNet, VRouter, VRouterNic};
 
 /// OpenNebula's ID of a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]

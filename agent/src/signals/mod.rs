@@ -28,8 +28,10 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) {
     }
     let Some(me) = facts.me.last.known().filter(|vm| vm.attributes.is_some()) else { return };
     let wanted = std::mem::take(&mut decision.publish);
-    let attributes: Attributes =
-        wanted.into_iter().filter(|(name, value)| me.attribute(name.as_str()) != Some(value.as_str())).collect();
+    let attributes: Attributes = wanted
+        .into_iter()
+        .filter(|(name, value)| me.attribute(name.as_str()) != Some(value.as_str()))
+        .collect();
     if !attributes.is_empty() {
         decision.effects.push(Effect::Publish { vm: None, attributes });
     }

@@ -90,7 +90,7 @@ impl Universe {
 
     /// Called with each effect that is about to be applied.
     pub fn check_effect(&mut self, vm: VmId, effect: &Effect, now: Duration) {
-        if self.refused.contains(&vm) {
+        if self.refused.contains(&vm) && self.spoilt.contains_key(&vm) {
             self.violate(now, format!("13: VM {vm} applies «{effect}» although its context is refused"));
         }
         if !matches!(effect, Effect::HoldLease { .. }) {

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use oneke_agent::service::VmId;
-use oneke_cloud::{Cloud, Event};
+use oneke_cloud::{Cloud, Event, PowerOn, ServiceId, VmState};
 use tokio::task::AbortHandle;
 
-use crate::machine::Machine;
+use crate::machine::{Disk, Machine};
 use crate::rke2::{Cluster, Pace};
 
 /// Shared by every task of one run. Never borrowed across an await.
@@ -37,7 +37,7 @@ pub struct Universe {
     /// OneGate, OneFlow and oned.
     pub cloud: Cloud,
     /// The service under test.
-    pub service: u32,
+    pub service: Option<ServiceId>,
     /// VMs by ID; a DONE one is removed.
     pub machines: BTreeMap<VmId, Machine>,
     /// Every cluster that was ever founded.
@@ -64,39 +64,42 @@ pub struct Universe {
     pub last_ready: BTreeMap<VmId, Duration>,
     /// The last effect, Lease renewals aside, and when.
     pub last_effect: Option<(Duration, String)>,
-    /// VMs whose context is broken at the moment.
+    /// Good contexts of VMs whose context is broken at the moment.
+    pub spoilt: BTreeMap<VmId, String>,
+    /// VMs whose agent has seen a broken context, since it was seen.
     pub refused: BTreeSet<VmId>,
     /// When the run began.
     pub origin: tokio::time::Instant,
 }
 
-/// Repeatable chance.
-pub struct Chance(oneke_cloud::Chance);
+/// Repeatable chance: one seed, one run.
+pub struct Chance(fastrand::Rng);
 
 impl Chance {
     /// Begins a sequence.
     pub fn new(seed: u64) -> Self {
-        Self(oneke_cloud::Chance::new(seed))
+        Self(fastrand::Rng::with_seed(seed))
     }
 
     /// True once in `n`; never for 0.
     pub fn one_in(&mut self, n: u32) -> bool {
-        self.0.one_in(n)
+        n != 0 && self.0.u32(0..n) == 0
     }
 
-    /// A number below `n`.
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.0.bits() % n.max(1)
+    /// A number below `n`; 0 for 0.
+    pub fn below(&mut self, n: u32) -> u32 {
+        self.0.u32(0..n.max(1))
     }
 
-    /// A time between two.
+    /// A time between two, both included.
     pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
-        from + Duration::from_millis(self.below(u64::try_from((to - from).as_millis()).unwrap_or(u64::MAX).saturating_add(1)))
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(self.0.u64(millis(from)..=millis(to)))
     }
 
-    /// 64 hex digits.
+    /// 64 hexadecimal digits.
     pub fn hex(&mut self) -> String {
-        (0..4).map(|_| format!("{:016x}", self.0.bits())).collect()
+        (0..4).map(|_| format!("{:016x}", self.0.u64(..))).collect()
     }
 }
 
@@ -105,7 +108,7 @@ impl Universe {
     pub fn new(cloud: Cloud, seed: u64, pace: Pace) -> Self {
         Self {
             cloud,
-            service: 0,
+            service: None,
             machines: BTreeMap::new(),
             clusters: Vec::new(),
             chance: Chance::new(seed),
@@ -119,6 +122,7 @@ impl Universe {
             reports: BTreeMap::new(),
             last_ready: BTreeMap::new(),
             last_effect: None,
+            spoilt: BTreeMap::new(),
             refused: BTreeSet::new(),
             origin: tokio::time::Instant::now(),
         }
@@ -153,45 +157,52 @@ impl Universe {
         for event in self.cloud.take_events() {
             self.on_event(event, now);
         }
+        self.bury_the_done();
     }
 
     fn on_event(&mut self, event: Event, now: Duration) {
         match event {
-            Event::PowerOn { vm, context_sh, token, fresh_disk, role, .. } => {
-                let vm = VmId(vm.0);
-                let machine = self.machines.entry(vm).or_insert_with(|| Machine::new(vm));
-                machine.role = role.unwrap_or_default();
-                machine.context = context_sh;
-                machine.token = token;
-                if fresh_disk {
-                    machine.recreated |= !machine.disk.files.is_empty();
-                    machine.disk = crate::machine::Disk::default();
-                }
-                self.power_on(vm, now);
-            }
+            Event::PowerOn(start) => self.on_power_on(*start, now),
             Event::AcpiShutdown { vm } => {
-                let id = VmId(vm.0);
-                self.note(now, format!("VM {id} is shut down"));
-                self.power_off(id);
+                self.note(now, format!("VM {} is shut down", vm.0));
+                self.power_off(VmId(vm.0));
                 self.cloud.guest_stopped(now, vm);
             }
             Event::Destroy { vm } => {
                 self.note(now, format!("VM {} is destroyed", vm.0));
                 self.power_off(VmId(vm.0));
             }
-            Event::Reset { vm } => {
+            Event::Reset { vm } | Event::AcpiReboot { vm } => {
                 self.power_off(VmId(vm.0));
                 self.power_on(VmId(vm.0), now);
             }
-            Event::ContextChanged { vm, context_sh, .. } => {
+            Event::ContextChanged { vm, context_sh } => {
                 if let Some(machine) = self.machines.get_mut(&VmId(vm.0)) {
                     machine.context = context_sh;
                 }
             }
-            Event::Gone { vm } => {
-                self.power_off(VmId(vm.0));
-                self.machines.remove(&VmId(vm.0));
-            }
+        }
+    }
+
+    fn on_power_on(&mut self, start: PowerOn, now: Duration) {
+        let vm = VmId(start.vm.0);
+        let machine = self.machines.entry(vm).or_insert_with(|| Machine::new(vm));
+        machine.role = start.role.unwrap_or_default();
+        machine.context = start.context_sh;
+        machine.token = start.token;
+        if start.fresh_disk {
+            machine.recreated |= !machine.disk.files.is_empty();
+            machine.disk = Disk::default();
+        }
+        self.power_on(vm, now);
+    }
+
+    fn bury_the_done(&mut self) {
+        let done: Vec<VmId> = self.cloud.vms().filter(|vm| vm.state == VmState::Done).map(|vm| VmId(vm.id.0)).collect();
+        for vm in done {
+            self.power_off(vm);
+            self.machines.remove(&vm);
+            self.reports.remove(&vm);
         }
     }
 

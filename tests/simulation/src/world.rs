@@ -239,6 +239,11 @@ impl World for SimWorld {
     }
 
     async fn report(&mut self, report: &Report) {
+        if report.problems.is_empty() {
+            self.shared.borrow_mut().refused.remove(&self.vm);
+        } else {
+            self.shared.borrow_mut().refused.insert(self.vm);
+        }
         if report.conditions != self.report.conditions {
             let u = &mut *self.shared.borrow_mut();
             let now = u.now();

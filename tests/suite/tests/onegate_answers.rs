@@ -1,11 +1,9 @@
 //! The parsers, held to what OneGate really answered.
 
-mod captures;
-
 use std::net::IpAddr;
 
-use captures::{all, load};
-use oneke_agent::service::{Role, Service, Vm, VmId};
+use oneke_agent::service::{Holder, Role, Service, ServiceNode, ServiceRole, VNet, VRouter, Vm, VmId};
+use oneke_suite::captures::{all, load};
 use proptest::prelude::*;
 
 fn service(name: &str) -> Service {
@@ -18,11 +16,11 @@ fn vm(name: &str) -> Vm {
 
 /// A role in a line: its name, cardinality, state, and its VMs with their LCM state, `?` where there is no data.
 fn roles(service: &Service) -> String {
-    let node = |node: &oneke_agent::service::ServiceNode| match &node.vm {
+    let node = |node: &ServiceNode| match &node.vm {
         Some(vm) => format!("{}:{}/{}", node.id, vm.state, vm.lcm_state),
         None => format!("{}:?", node.id),
     };
-    let role = |role: &oneke_agent::service::ServiceRole| {
+    let role = |role: &ServiceRole| {
         let nodes: Vec<_> = role.nodes.iter().map(node).collect();
         format!("{} {} {} [{}]", role.name, role.cardinality, role.state, nodes.join(" "))
     };
@@ -122,11 +120,35 @@ fn one_vm_reads_the_same_however_it_is_asked() {
     assert_eq!(there.role(), asked.role());
 }
 
+#[test]
+fn a_virtual_router_knows_its_vms_and_floating_addresses() {
+    let two = VRouter::from_json(&load("get-vrouter-two-vms").response.body).unwrap();
+    assert_eq!(two.vms, [VmId(182), VmId(183)]);
+    let vips: Vec<_> = two.nics.iter().map(|nic| (nic.network_id, nic.vip)).collect();
+    assert_eq!(vips, [(Some(0), Some("172.20.1.15".parse().unwrap())), (Some(1), None)]);
+    let one = VRouter::from_json(&load("get-vrouter-one-vm-one-nic").response.body).unwrap();
+    assert_eq!((one.id, one.vms, one.nics.len()), (1, vec![VmId(184)], 1));
+    assert!(VRouter::from_json(&load("get-vrouter-from-non-vr").response.body).is_err());
+}
+
+#[test]
+fn a_network_tells_who_holds_its_addresses() {
+    let plain = VNet::from_json(&load("get-vnet-by-vrouter").response.body).unwrap();
+    let extended = VNet::from_json(&load("get-vnet-extended-by-vrouter").response.body).unwrap();
+    assert_eq!((plain.id, plain.leases.len(), extended.leases.len()), (0, 12, 12));
+    let backends =
+        |net: &VNet| net.leases.iter().filter(|lease| lease.backend).map(|l| l.holder).collect::<Vec<_>>();
+    assert_eq!(backends(&plain), []);
+    assert_eq!(backends(&extended), [182, 183, 184].map(|id| Holder::Vm(VmId(id))));
+    assert_eq!(plain.leases[8].holder, Holder::VRouter(0));
+    assert_eq!(plain.leases[0].ip, Some("172.20.0.104".parse().unwrap()));
+}
+
 proptest! {
     /// Whatever happens to an answer on its way, it is read or refused; never a panic.
     #[test]
     fn a_damaged_answer_never_panics(
-        name in prop::sample::select(vec!["get-vm-many-nics-alias-external", "get-service-running", "get-service-extended-deploying"]),
+        name in prop::sample::select(vec!["get-vm-many-nics-alias-external", "get-service-running", "get-service-extended-deploying", "get-vnet-extended-by-vrouter", "get-vrouter-two-vms"]),
         damage in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(b"{}[]\",:0n\\ \x00x-".to_vec())), 1..6),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
@@ -141,12 +163,14 @@ proptest! {
         let text = String::from_utf8_lossy(&body);
         let _ = Vm::from_json(&text);
         let _ = Service::from_json(&text);
+        let _ = VRouter::from_json(&text);
+        let _ = VNet::from_json(&text);
     }
 
     /// A whole answer of some other shape, key by key.
     #[test]
     fn a_foreign_value_anywhere_never_panics(
-        name in prop::sample::select(vec!["get-vm", "get-service-running", "get-service-extended-deploying"]),
+        name in prop::sample::select(vec!["get-vm", "get-service-running", "get-service-extended-deploying", "get-vnet-extended-by-vrouter", "get-vrouter-two-vms"]),
         at in any::<prop::sample::Index>(),
         with in prop::sample::select(vec!["null", "{}", "[]", "\"\"", "-1", "1e300", "99999999999", "[[]]", "{\"VM\":{\"ID\":1}}"]),
     ) {
@@ -157,5 +181,7 @@ proptest! {
         let text = format!("{}{with}{}", &body[..start], &body[end..]);
         let _ = Vm::from_json(&text);
         let _ = Service::from_json(&text);
+        let _ = VRouter::from_json(&text);
+        let _ = VNet::from_json(&text);
     }
 }

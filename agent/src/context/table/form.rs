@@ -11,8 +11,8 @@ pub enum Form {
     Text,
     /// A whole number in the range.
     Number(u32, u32),
-    /// Seconds, fractions allowed, in the range.
-    Seconds(u32, u32),
+    /// Seconds between two VRRP adverts, fractions allowed.
+    Interval,
     /// A TCP or UDP port.
     Port,
     /// `10.0.0.1`.
@@ -81,7 +81,8 @@ impl fmt::Display for Form {
             Self::Bool => "YES or NO",
             Self::Text => "text",
             Self::Number(low, high) => return write!(f, "a number from {low} to {high}"),
-            Self::Seconds(low, high) => return write!(f, "seconds from {low} to {high}, such as 1 or 0.5"),
+            // VRRPv3 counts centiseconds in 12 bits (RFC 5798, 5.2.7).
+            Self::Interval => "seconds from 0.01 to 40.95, such as 1 or 0.1",
             Self::Port => "a port from 1 to 65535",
             Self::Ipv4 => "an IPv4 address",
             Self::Ipv4Prefixed => "an IPv4 address, with or without /length",

@@ -216,7 +216,7 @@ pub fn find(name: &str, roles: Roles) -> Option<&'static Variable> {
 }
 
 /// Every entry that `name` matches: a few variables mean one thing on nodes and another on vnf.
-fn entries(name: &str) -> impl Iterator<Item = &'static Variable> {
+pub(super) fn entries(name: &str) -> impl Iterator<Item = &'static Variable> {
     let exact = INDEX.get(&shape(name)).map_or(&[][..], Vec::as_slice);
     let prefixes = PREFIXES.iter();
     exact.iter().chain(prefixes).copied().filter(move |variable| variable.matches(name))

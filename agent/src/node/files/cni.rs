@@ -1,7 +1,7 @@
 //! How RKE2's packaged networks are tuned: one HelmChartConfig per chart, or the user's own text in its place.
 
 use super::yaml::{Map, Yaml, document, map, stream};
-use super::{Pinned, Shape, manifest};
+use super::{Pinned, Shape, chart_config, manifest};
 use crate::context::Config;
 use crate::plan::FileSpec;
 
@@ -97,16 +97,6 @@ fn pool(config: &Config) -> Option<Map> {
 
 fn multus() -> Map {
     map([("rke2-whereabouts", [("enabled", true.into())].into())])
-}
-
-/// Values laid over those of a chart that RKE2 or this appliance installs.
-pub(super) fn chart_config(chart: &str, values: &Map) -> Map {
-    map([
-        ("apiVersion", "helm.cattle.io/v1".into()),
-        ("kind", "HelmChartConfig".into()),
-        ("metadata", [("name", chart.into()), ("namespace", "kube-system".into())].into()),
-        ("spec", [("valuesContent", document(values).into())].into()),
-    ])
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ const LONGHORN_DISK: &str = "node.longhorn.io/create-default-disk=true";
 
 /// The file's text.
 pub(super) fn render(config: &Config, role: &Role, pinned: &Pinned, entry: &Entry, shape: &Shape) -> String {
-    let mut map = node(role, pinned, shape);
+    let mut map = node(config, role, pinned, shape);
     enter(&mut map, role, entry);
     if *role == Role::Master {
         server(&mut map, config, pinned, entry);
@@ -26,7 +26,7 @@ pub(super) fn render(config: &Config, role: &Role, pinned: &Pinned, entry: &Entr
 }
 
 /// What every node says of itself.
-fn node(role: &Role, pinned: &Pinned, shape: &Shape) -> Map {
+fn node(config: &Config, role: &Role, pinned: &Pinned, shape: &Shape) -> Map {
     let mut map = Map::new();
     let mut set = |key: &str, value: Yaml| map.push((key.to_owned(), value));
     set("node-name", pinned.name.as_str().into());
@@ -39,6 +39,8 @@ fn node(role: &Role, pinned: &Pinned, shape: &Shape) -> Map {
     match role {
         // Old OneKE's rule, except that without workers nothing would ever run.
         Role::Master if !shape.masters_work() => taints.push("CriticalAddonsOnly=true:NoExecute".to_owned()),
+        // The one node of a cluster has Longhorn's disk as well.
+        Role::Master if config.node.longhorn && shape.nodes() == 1 => labels.push(LONGHORN_DISK.to_owned()),
         Role::Storage => {
             labels.push(LONGHORN_DISK.to_owned());
             taints.push(format!("{LONGHORN_DISK}:NoSchedule"));

@@ -2,16 +2,24 @@
 //!
 //! Nothing here knows what is on disk, who founds, or when a file may change: the caller writes what differs.
 
+mod addons;
+mod catalogue;
 mod cni;
 mod config;
 mod env;
 #[cfg(test)]
 mod fixture;
+mod host;
+mod links;
 pub mod yaml;
 
 use std::net::IpAddr;
 
+pub use addons::workloads;
+pub use catalogue::{Addon, Workload, catalogue};
 pub use config::{OnDisk, on_disk};
+pub use host::{PARAMETERS, host};
+pub use links::{Link, links};
 
 use crate::context::Config;
 use crate::plan::{Content, FileSpec, Secret};
@@ -92,6 +100,7 @@ pub fn rke2(config: &Config, role: &Role, pinned: &Pinned, entry: &Entry, shape:
     files.extend(env::proxy(config, role, pinned, entry));
     if *role == Role::Master {
         files.extend(cni::manifests(config, pinned, shape));
+        files.extend(addons::manifests(&config.node, shape));
     }
     files
 }
@@ -109,4 +118,19 @@ fn private(path: impl Into<String>, text: String) -> FileSpec {
 /// `NAME.yaml` among the manifests.
 fn manifest(name: &str, text: String) -> FileSpec {
     private(format!("{MANIFESTS}/{name}.yaml"), text)
+}
+
+/// The same with a secret in it.
+fn secret_manifest(name: &str, text: String) -> FileSpec {
+    secret(format!("{MANIFESTS}/{name}.yaml"), text)
+}
+
+/// Values laid over those of a chart that RKE2 or this appliance installs.
+fn chart_config(chart: &str, values: &yaml::Map) -> yaml::Map {
+    yaml::map([
+        ("apiVersion", "helm.cattle.io/v1".into()),
+        ("kind", "HelmChartConfig".into()),
+        ("metadata", [("name", chart.into()), ("namespace", "kube-system".into())].into()),
+        ("spec", [("valuesContent", yaml::document(values).into())].into()),
+    ])
 }

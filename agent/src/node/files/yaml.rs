@@ -186,8 +186,7 @@ fn key_text(key: &str) -> String {
 
 /// True for a text that a literal block (`|`) gives back to the letter.
 fn is_block(text: &str) -> bool {
-    text.trim_end_matches('\n').contains('\n')
-        && text.ends_with('\n')
+    text.ends_with('\n')
         && !text.ends_with("\n\n")
         && !text.starts_with([' ', '\n'])
         && text.chars().all(|c| c == '\n' || is_plain(c))

@@ -1,10 +1,5 @@
 //! The recorded exchanges with OneGate in `tests/cases/onegate`, for the tests that are held to them.
-#![expect(
-    clippy::disallowed_methods,
-    dead_code,
-    unreachable_pub,
-    reason = "the cases are files; no test reads every part"
-)]
+#![expect(clippy::disallowed_methods, reason = "the cases are files")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +11,9 @@ use serde_json::Value;
 /// One exchange.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Capture {
+    /// What was asked.
     pub request: Request,
+    /// What came.
     pub response: Response,
     /// What `/vm` showed after a PUT.
     #[serde(rename = "user_template_after_via_onegate")]
@@ -26,18 +23,26 @@ pub struct Capture {
 /// What was asked.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Request {
+    /// `GET`, `PUT`, ...
     pub method: String,
+    /// With the query.
     pub path: String,
+    /// In order, as sent; the token is replaced by `<token>`.
     pub headers: Vec<(String, String)>,
+    /// As sent.
     pub body: Option<String>,
 }
 
 /// What came.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Response {
+    /// 200, ...
     pub status: u16,
+    /// `OK`, ...
     pub reason: String,
+    /// In order, as sent.
     pub headers: Vec<(String, String)>,
+    /// Byte for byte.
     pub body: String,
 }
 
@@ -46,6 +51,9 @@ fn directory() -> PathBuf {
 }
 
 /// A file's text.
+///
+/// # Panics
+/// If it is not there, as all functions here.
 pub fn text(name: &str) -> String {
     let path = directory().join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("could not read {}: {error}", path.display()))
