@@ -42,29 +42,29 @@ pub struct Lab {
     service: ServiceId,
     stop: Arc<AtomicBool>,
     carrier: Option<JoinHandle<()>>,
-    _lock: host::Lock,
+    // Dropped last: the machines are off by then.
+    _traces: Traces,
 }
 
 impl Lab {
     /// Makes everything and instantiates the service. The machines start by themselves from here.
     ///
     /// # Errors
-    /// When the machine cannot carry a lab, or another lab runs; nothing stays behind then.
+    /// When this machine cannot carry a lab, or another lab runs; nothing stays behind then.
     pub fn start(size: &Size) -> Result<Self> {
         host::check()?;
-        let lock = host::lock()?;
+        let traces = Traces(host::lock()?);
         host::sweep().context("could not take away what an earlier lab left")?;
         let mut progress = Progress::new();
-        let made = make_image(&mut progress);
-        let (image, front) = made.and_then(|image| Ok((image, open_cloud()?))).inspect_err(|_| {
-            // What failed comes first; what is left is swept at the next start too.
-            let _ = host::sweep();
-        })?;
+        let image = make_image(&mut progress)?;
+        network::lay()?;
+        let front = Front::new();
+        front.listen()?;
         let (machines, stops) = Hypervisor::new(image);
         let (machines, stop) = (Arc::new(machines), Arc::new(AtomicBool::new(false)));
         let service = front.instantiate(size)?;
         let carrier = Some(front.carry(Arc::clone(&machines), stops, Arc::clone(&stop))?);
-        Ok(Self { front, machines, progress, service, stop, carrier, _lock: lock })
+        Ok(Self { front, machines, progress, service, stop, carrier, _traces: traces })
     }
 
     /// Every VM of the service that is not gone, the vnf role first.
@@ -257,7 +257,6 @@ impl Lab {
 }
 
 impl Drop for Lab {
-    /// Takes every trace away, whatever went before.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(carrier) = self.carrier.take() {
@@ -265,6 +264,15 @@ impl Drop for Lab {
             let _ = carrier.join();
         }
         self.machines.shut();
+    }
+}
+
+/// What a lab leaves on this machine; taken away with this value, whatever went before.
+#[derive(Debug)]
+struct Traces(#[expect(dead_code, reason = "held as long as there are traces")] host::Lock);
+
+impl Drop for Traces {
+    fn drop(&mut self) {
         if let Err(error) = host::sweep() {
             eprintln!("oneke-lab: {error:#}; `oneke-lab down` tries again");
         }
@@ -277,13 +285,6 @@ fn make_image(progress: &mut Progress) -> Result<Image> {
     let image = Image::make(&base, &Artefacts::beside_us()?)?;
     progress.say("the image is made: RKE2's stand-in, and the agent from its own package");
     Ok(image)
-}
-
-fn open_cloud() -> Result<Front> {
-    network::lay()?;
-    let front = Front::new();
-    front.listen()?;
-    Ok(front)
 }
 
 fn write_members(members: &[Member]) -> Result<()> {
