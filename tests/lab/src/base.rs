@@ -191,6 +191,7 @@ fn fill(root: &Path, artefacts: &Artefacts) -> Result<()> {
         .context("could not stage the provisioning script")?;
     let chroot = |argv: &[&str]| run(&[&["chroot", &root.display().to_string()], argv].concat());
     chroot(&["sh", "/tmp/oneke/provision.sh", "/tmp/oneke"]).context("provisioning the image failed")?;
+    rke2::tune(root)?;
     // systemd's own opinion of the unit, in the place where it will run.
     chroot(&["systemd-analyze", "verify", "oneke-agent.service"])?;
     fs::remove_dir_all(&stage).context("could not remove the staging directory")
