@@ -16,7 +16,7 @@ impl World {
     }
 
     fn ask(&mut self, vm: u32, method: &str, path: &str, body: &str) -> Response {
-        let token = self.cloud.vm(VmId(vm)).unwrap().token.clone();
+        let token = self.cloud.vm(VmId(vm)).expect("it was created").token.clone();
         let request = Request {
             method: method.into(),
             path_and_query: path.into(),
@@ -27,7 +27,7 @@ impl World {
     }
 
     fn shape(&self, service: ServiceId) -> String {
-        let service = self.cloud.service(service).unwrap();
+        let service = self.cloud.service(service).expect("it is there");
         let role = |role: &oneke_cloud::Role| {
             let nodes: Vec<_> = role.nodes.iter().map(|node| node.vm.0).collect();
             format!("{}:{:?}{nodes:?}", role.name, role.state)
@@ -38,7 +38,9 @@ impl World {
 
     fn started(&mut self) -> Vec<String> {
         let name = |event| match event {
-            Event::PowerOn(power_on) => format!("{}{}", power_on.role.unwrap(), power_on.vm),
+            Event::PowerOn(power_on) => {
+                format!("{}{}", power_on.role.expect("all are of a service"), power_on.vm)
+            }
             other => format!("{other:?}"),
         };
         self.cloud.take_events().into_iter().map(name).collect()
