@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use super::yaml::{Map, Yaml, document};
-use super::{Entry, Pinned, Shape};
+use super::{Entry, Pinned, Shape, addons};
 use crate::context::Config;
 use crate::plan::Secret;
 use crate::service::Role;
@@ -54,7 +54,9 @@ fn node(config: &Config, role: &Role, pinned: &Pinned, shape: &Shape) -> Map {
     // The Node is created with it, and RKE2's own cloud controller gives an ID (`rke2://NAME`) only to a Node that has
     // none (cloud-provider's node controller): so both controllers may be used, and everything that maps a Node to its
     // VM (OpenNebula's cloud controller, CSI, cluster-autoscaler) finds `one://VMID`.
-    set("kubelet-arg", vec![format!("provider-id=one://{}", pinned.vm)].into());
+    let mut kubelet = vec![format!("provider-id=one://{}", pinned.vm)];
+    kubelet.extend(addons::kubelet(config).into_iter().map(str::to_owned));
+    set("kubelet-arg", kubelet.into());
     map
 }
 

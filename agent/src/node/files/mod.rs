@@ -6,9 +6,12 @@ mod addons;
 mod catalogue;
 mod cni;
 mod config;
+mod conflicts;
 mod env;
+mod extra;
 #[cfg(test)]
 mod fixture;
+pub mod flags;
 mod host;
 mod links;
 pub mod yaml;
@@ -18,6 +21,8 @@ use std::net::IpAddr;
 pub use addons::workloads;
 pub use catalogue::{Addon, Workload, catalogue};
 pub use config::{OnDisk, on_disk};
+pub use conflicts::conflicts;
+pub use extra::{merge_extra, registries};
 pub use host::{PARAMETERS, host};
 pub use links::{Link, links};
 
@@ -100,7 +105,7 @@ pub fn rke2(config: &Config, role: &Role, pinned: &Pinned, entry: &Entry, shape:
     files.extend(env::proxy(config, role, pinned, entry));
     if *role == Role::Master {
         files.extend(cni::manifests(config, pinned, shape));
-        files.extend(addons::manifests(&config.node, shape));
+        files.extend(addons::manifests(config, shape));
     }
     files
 }
