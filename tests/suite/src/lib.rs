@@ -1,1 +1,3 @@
-//! Begun.
+//! What the golden cases, replays and benchmarks share.
+
+pub mod captures;
