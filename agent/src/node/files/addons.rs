@@ -93,13 +93,12 @@ fn values(config: &Config, shape: &Shape) -> Values {
 /// What no variable says, in lower case.
 fn computed(config: &Config, shape: &Shape) -> Values {
     let node = &config.node;
-    // A single node has its disk itself.
-    let disks = if shape.nodes() == 1 { 1 } else { shape.storage };
+    let bounded = |nodes: Option<u32>, limit: u32| nodes.map_or(limit, |nodes| nodes.min(limit));
     let service = config.service.map_or("oneke".to_owned(), |service| format!("oneke-{service}"));
     let pairs = [
         ("null", Yaml::Null),
-        ("storage_replicas", disks.clamp(1, STORAGE_REPLICAS).into()),
-        ("spread_replicas", shape.schedulable().clamp(1, SPREAD_REPLICAS).into()),
+        ("storage_replicas", bounded(shape.with_disks(), STORAGE_REPLICAS).into()),
+        ("spread_replicas", bounded(shape.schedulable(), SPREAD_REPLICAS).into()),
         ("https_node_port", node_port(node.lb[2].port, 443).into()),
         ("http_node_port", node_port(node.lb[3].port, 80).into()),
         ("cluster_name", service.into()),
@@ -283,14 +282,17 @@ spec:
 
     #[test]
     fn replicas_never_outnumber_the_nodes_that_can_run_them() {
-        for (masters, workers, storage, disks, spread) in [
+        let cases = [
             (1, 0, 0, 1, 1),
             (1, 1, 1, 1, 1),
             (3, 2, 2, 2, 2),
             (3, 5, 9, 3, 2),
             (3, 0, 1, 1, 2),
-            (1, 1, 0, 1, 1),
-        ] {
+            // No storage node yet, and nothing known at all: Longhorn's own default.
+            (1, 1, 0, 3, 1),
+            (0, 0, 0, 3, 2),
+        ];
+        for (masters, workers, storage, disks, spread) in cases {
             let files = rendered(
                 |node| {
                     node.longhorn = true;
