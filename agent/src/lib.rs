@@ -14,6 +14,7 @@
 //! Everything above `world` is the core: values in, values out. `clippy.toml` keeps the clock, files, sockets,
 //! processes, the environment and randomness out of it.
 
+pub mod cli;
 pub mod context;
 pub mod decide;
 pub mod driver;

@@ -252,6 +252,8 @@ pub struct Decision {
     pub effects: Vec<Effect>,
     /// All that must hold; Ready is their conjunction.
     pub conditions: Vec<Condition>,
+    /// What this VM's own attributes shall say; `signals` publishes in one request what differs.
+    pub publish: Attributes,
     /// What to read next time.
     pub reads: Reads,
     /// Look again after this at the latest.

@@ -2,7 +2,9 @@
 
 mod answer;
 mod attribute;
+pub mod backends;
 mod endpoint;
+pub mod names;
 mod parse;
 mod vrouter;
 
@@ -142,6 +144,10 @@ pub mod state {
     pub const RUNNING: i32 = 2;
     /// The whole service goes.
     pub const UNDEPLOYING: i32 = 3;
+    /// A VM is off, or fails.
+    pub const WARNING: i32 = 4;
+    /// It scaled a moment ago.
+    pub const COOLDOWN: i32 = 10;
 }
 
 /// The service as `/service?extended` shows it.

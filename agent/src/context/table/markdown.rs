@@ -1,0 +1,6 @@
+//! The manual's page of variables, from the table.
+
+/// `docs/context-variables.md`.
+pub fn markdown() -> String {
+    String::new()
+}

@@ -1,0 +1,310 @@
+//! The enabled add-ons as manifests: the catalogue's data, filled in with the context's values and the service's shape.
+//!
+//! Values are filled in as values, never as text: nothing that a context holds can change a manifest's structure.
+
+use std::collections::BTreeMap;
+
+use super::catalogue::{Addon, Manifest, Workload, catalogue};
+use super::yaml::{Map, Yaml, document, map, stream};
+use super::{Shape, chart_config, manifest, secret_manifest};
+use crate::context::NodeConfig;
+use crate::plan::FileSpec;
+use crate::service::Role;
+
+/// Where the image carries charts as manifests (`RELEASE.yaml`, a HelmChart with its `chartContent`) and the makers' own
+/// manifests.
+pub const SHIPPED: &str = "/opt/one-appliance/addons";
+
+/// What `${NAME}` stands for: variables of the context that have a value, and computed values in lower case.
+pub type Values = BTreeMap<String, Yaml>;
+
+/// Longhorn's own default; more replicas than nodes with disks would leave every volume degraded.
+const STORAGE_REPLICAS: u32 = 3;
+/// Two of what serves requests, if two nodes can run them.
+const SPREAD_REPLICAS: u32 = 2;
+
+/// The manifests of all enabled add-ons, for servers.
+pub(super) fn manifests(node: &NodeConfig, shape: &Shape) -> Vec<FileSpec> {
+    let values = values(node, shape);
+    enabled(&values).flat_map(|addon| files(addon, &values, node.airgapped)).collect()
+}
+
+/// What must be available in the cluster for all enabled add-ons to be healthy.
+pub fn workloads(node: &NodeConfig) -> Vec<Workload> {
+    let values = values(node, &Shape::default());
+    enabled(&values).flat_map(|addon| addon.healthy.iter().cloned()).collect()
+}
+
+/// Kernel modules that the enabled add-ons need on a node of this role.
+pub(super) fn modules(node: &NodeConfig, role: &Role) -> Vec<&'static str> {
+    let values = values(node, &Shape::default());
+    let here = enabled(&values).filter(|addon| runs_on(addon, role));
+    here.flat_map(|addon| addon.node.modules.iter().map(String::as_str)).collect()
+}
+
+/// Archives of images that a node of this role wants for its add-ons, without `.tar.zst`.
+pub(super) fn archives(node: &NodeConfig, role: &Role) -> Vec<&'static str> {
+    let values = values(node, &Shape::default());
+    let here = enabled(&values).filter(|addon| runs_on(addon, role));
+    here.map(|addon| addon.archive.as_deref().unwrap_or(&addon.name)).collect()
+}
+
+/// The manifests that servers take from the image, without `.yaml`: charts if nothing can be fetched, and all that is
+/// not data here.
+pub(super) fn shipped(node: &NodeConfig) -> Vec<&'static str> {
+    let values = values(node, &Shape::default());
+    enabled(&values)
+        .flat_map(|addon| {
+            let chart = addon.chart.iter().filter(|_| node.airgapped).map(|chart| chart.release.as_str());
+            chart.chain(addon.shipped.iter().map(|shipped| shipped.file.as_str()))
+        })
+        .collect()
+}
+
+/// The values that the context and the service's shape give.
+fn values(node: &NodeConfig, shape: &Shape) -> Values {
+    // A single node has its disk itself.
+    let disks = if shape.nodes() == 1 { 1 } else { shape.storage };
+    let mut values = Values::from([
+        ("null".to_owned(), Yaml::Null),
+        ("storage_replicas".to_owned(), disks.clamp(1, STORAGE_REPLICAS).into()),
+        ("spread_replicas".to_owned(), shape.schedulable().clamp(1, SPREAD_REPLICAS).into()),
+    ]);
+    let mut set = |name: &str, value: Yaml| values.insert(name.to_owned(), value);
+    set("ONEAPP_K8S_LONGHORN_ENABLED", node.longhorn.into());
+    set("ONEAPP_K8S_METALLB_ENABLED", node.metallb.into());
+    set("ONEAPP_K8S_METALLB_CLASS", node.metallb_class.as_str().into());
+    if let Some(text) = &node.metallb_config {
+        set("ONEAPP_K8S_METALLB_CONFIG", text.as_str().into());
+    }
+    if !node.metallb_ranges.is_empty() {
+        let ranges = node.metallb_ranges.iter().map(|(first, last)| format!("{first}-{last}"));
+        set("ONEAPP_K8S_METALLB_RANGE", ranges.collect::<Vec<_>>().into());
+    }
+    set("ONEAPP_K8S_TRAEFIK_ENABLED", node.traefik.into());
+    values
+}
+
+fn enabled(values: &Values) -> impl Iterator<Item = &'static Addon> {
+    catalogue().iter().filter(|addon| {
+        addon.enable.iter().any(|name| values.get(name).is_some_and(|value| *value != Yaml::Flag(false)))
+    })
+}
+
+fn runs_on(addon: &Addon, role: &Role) -> bool {
+    let role = if let Role::Worker(_) = role { "worker" } else { role.name() };
+    addon.roles.iter().any(|name| name == role)
+}
+
+fn files(addon: &Addon, values: &Values, airgapped: bool) -> Vec<FileSpec> {
+    let mut files = Vec::new();
+    // A file with a secret in it is secret as a whole.
+    let is_secret =
+        addon.variables.iter().any(|variable| variable.secret && values.contains_key(&variable.name));
+    let write = |name: &str, text| if is_secret { secret_manifest(name, text) } else { manifest(name, text) };
+    if let Some(chart) = &addon.chart {
+        if !airgapped {
+            files.push(manifest(&chart.release, document(&helm_chart(chart))));
+        }
+        let config = chart_config(&chart.release, &filled(&chart.values, values));
+        files.push(write(&format!("{}-values", chart.release), document(&config)));
+    }
+    if let Some(packaged) = &addon.packaged {
+        let config = chart_config(&packaged.chart, &filled(&packaged.values, values));
+        files.push(write(&format!("{}-config", packaged.chart), document(&config)));
+    }
+    files.extend(addon.manifests.iter().filter_map(|item| Some(write(&item.file, text(item, values)?))));
+    files
+}
+
+fn helm_chart(chart: &super::catalogue::Chart) -> Map {
+    map([
+        ("apiVersion", "helm.cattle.io/v1".into()),
+        ("kind", "HelmChart".into()),
+        ("metadata", [("name", chart.release.as_str().into()), ("namespace", "kube-system".into())].into()),
+        (
+            "spec",
+            [
+                ("repo", chart.repo.as_str().into()),
+                ("chart", chart.chart.as_str().into()),
+                ("version", chart.version.as_str().into()),
+                ("targetNamespace", chart.namespace.as_str().into()),
+                ("createNamespace", true.into()),
+            ]
+            .into(),
+        ),
+    ])
+}
+
+/// A manifest's text; `None` if it is not wanted.
+fn text(manifest: &Manifest, values: &Values) -> Option<String> {
+    if let Some(Yaml::Text(own)) = manifest.replaced_by.as_ref().and_then(|name| values.get(name)) {
+        return Some(own.clone());
+    }
+    if manifest.needs.as_ref().is_some_and(|name| !values.contains_key(name)) {
+        return None;
+    }
+    Some(stream(&manifest.documents.iter().map(|table| filled(table, values)).collect::<Vec<_>>()))
+}
+
+fn filled(table: &toml::Table, values: &Values) -> Map {
+    table.iter().filter_map(|(key, value)| Some((key.clone(), fill(value, values)?))).collect()
+}
+
+/// A value with its placeholders filled in. A text that is one placeholder takes the value's own kind; what has a
+/// placeholder without a value is left out (`None`).
+fn fill(template: &toml::Value, values: &Values) -> Option<Yaml> {
+    Some(match template {
+        toml::Value::Table(table) => Yaml::Map(filled(table, values)),
+        toml::Value::Array(items) => Yaml::List(items.iter().filter_map(|item| fill(item, values)).collect()),
+        toml::Value::String(text) => return fill_text(text, values),
+        toml::Value::Integer(number) => Yaml::Number(*number),
+        toml::Value::Boolean(flag) => Yaml::Flag(*flag),
+        other => Yaml::Text(other.to_string()),
+    })
+}
+
+fn fill_text(text: &str, values: &Values) -> Option<Yaml> {
+    let whole = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    if let Some(name) = whole.filter(|name| !name.contains('}')) {
+        return values.get(name).cloned();
+    }
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (name, after) = after.split_once('}')?;
+        out.push_str(before);
+        match values.get(name)? {
+            Yaml::Text(text) => out.push_str(text),
+            Yaml::Number(number) => out.push_str(&number.to_string()),
+            Yaml::Flag(flag) => out.push_str(&flag.to_string()),
+            Yaml::Null | Yaml::List(_) | Yaml::Map(_) => return None,
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    Some(out.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{config, shape, text};
+    use super::*;
+
+    fn rendered(change: impl FnOnce(&mut NodeConfig), shape: Shape) -> Vec<FileSpec> {
+        let mut node = config().node;
+        change(&mut node);
+        manifests(&node, &shape)
+    }
+
+    #[test]
+    fn nothing_is_installed_unasked() {
+        assert_eq!(rendered(|_| {}, shape(3, 2, 1)), []);
+        assert_eq!(workloads(&config().node), []);
+    }
+
+    #[test]
+    fn metallb_takes_class_and_ranges_at_run_time() {
+        let files = rendered(
+            |node| {
+                node.metallb = true;
+                node.metallb_class = "mine".into();
+                node.metallb_ranges = vec![
+                    ("172.20.0.90".parse().unwrap(), "172.20.0.95".parse().unwrap()),
+                    ("fd00::1".parse().unwrap(), "fd00::1".parse().unwrap()),
+                ];
+            },
+            shape(1, 1, 0),
+        );
+        let chart = r#"apiVersion: "helm.cattle.io/v1"
+kind: "HelmChart"
+metadata:
+  name: "one-metallb"
+  namespace: "kube-system"
+spec:
+  repo: "https://metallb.github.io/metallb"
+  chart: "metallb"
+  version: "0.15.2"
+  targetNamespace: "metallb-system"
+  createNamespace: true
+"#;
+        assert_eq!(text(&files, "/one-metallb.yaml"), chart);
+        assert!(text(&files, "/one-metallb-values.yaml").contains("loadBalancerClass: \"mine\"\n"));
+        let config = text(&files, "/one-metallb-config.yaml");
+        assert!(
+            config.contains("    - \"172.20.0.90-172.20.0.95\"\n    - \"fd00::1-fd00::1\"\n"),
+            "{config}"
+        );
+        assert!(config.contains("\n---\n") && config.contains("L2Advertisement"), "{config}");
+    }
+
+    #[test]
+    fn metallb_without_ranges_waits_for_the_users_own_pools() {
+        let files = rendered(|node| node.metallb = true, shape(1, 1, 0));
+        assert!(!files.iter().any(|file| file.path.contains("config")), "{files:?}");
+        let own = |node: &mut NodeConfig| {
+            node.metallb = true;
+            node.metallb_config = Some("kind: BGPPeer\n".into());
+        };
+        let files = rendered(own, shape(1, 1, 0));
+        assert_eq!(text(&files, "/one-metallb-config.yaml"), "kind: BGPPeer\n");
+    }
+
+    #[test]
+    fn replicas_never_outnumber_the_nodes_that_can_run_them() {
+        for (masters, workers, storage, disks, spread) in [
+            (1, 0, 0, 1, 1),
+            (1, 1, 1, 1, 1),
+            (3, 2, 2, 2, 2),
+            (3, 5, 9, 3, 2),
+            (3, 0, 1, 1, 2),
+            (1, 1, 0, 1, 1),
+        ] {
+            let files = rendered(
+                |node| {
+                    node.longhorn = true;
+                    node.traefik = true;
+                },
+                shape(masters, workers, storage),
+            );
+            let longhorn = text(&files, "/one-longhorn-values.yaml");
+            assert!(longhorn.contains(&format!("defaultReplicaCount: {disks}\n")), "{longhorn}");
+            assert!(longhorn.contains(&format!("defaultClassReplicaCount: {disks}\n")), "{longhorn}");
+            let traefik = text(&files, "/rke2-traefik-config.yaml");
+            assert!(traefik.contains(&format!("replicas: {spread}\n")), "{traefik}");
+            assert!(
+                traefik.contains("hostPort: null\n") && traefik.contains("nodePort: 32443\n"),
+                "{traefik}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_network_the_images_own_chart_is_taken() {
+        let online = rendered(|node| node.longhorn = true, shape(3, 2, 2));
+        let offline = |node: &mut NodeConfig| {
+            node.longhorn = true;
+            node.airgapped = true;
+        };
+        let paths = |files: &[FileSpec]| files.iter().map(|file| file.path.clone()).collect::<Vec<_>>();
+        let airgapped = rendered(offline, shape(3, 2, 2));
+        assert_eq!(paths(&online)[1..], paths(&airgapped)[..]);
+        assert!(paths(&online)[0].ends_with("/one-longhorn.yaml"));
+    }
+
+    #[test]
+    fn placeholders_take_kinds_and_leave_out_what_has_no_value() {
+        let table: toml::Table = toml::from_str(
+            "a = \"${n}\"\nb = \"${none}\"\nc = \"x-${n}-${t}\"\nd = [\"${none}\", \"${l}\"]\ne = \"x${none}\"\nf = \"${null}\"\ng = \"$x {y}\"",
+        )
+        .unwrap();
+        let values = Values::from([
+            ("n".into(), 7.into()),
+            ("t".into(), "\"}\n${n}".into()),
+            ("l".into(), vec!["p"].into()),
+            ("null".into(), Yaml::Null),
+        ]);
+        let expected = "a: 7\nc: \"x-7-\\\"}\\n${n}\"\nd:\n  -\n    - \"p\"\nf: null\ng: \"$x {y}\"\n";
+        assert_eq!(document(&filled(&table, &values)), expected);
+    }
+}
