@@ -1,7 +1,7 @@
 //! Decides HAProxy's file and daemon from the context's servers and the service's.
 
 use super::backends::{Backends, Evidence};
-use super::{daemons, haproxy, public};
+use super::{daemons, haproxy, keepalived, lvs, public};
 use crate::context::Config;
 use crate::facts::{Facts, Observed};
 use crate::plan::{Checker, Condition, Decision};
@@ -19,6 +19,22 @@ pub struct Balanced {
     pub has_all: bool,
     /// A fresh digest stands by all of them: the service need not be read.
     pub is_explained: bool,
+}
+
+impl Balanced {
+    /// What both families together know and need.
+    pub fn and(self, other: Self) -> Self {
+        match (self.is_dynamic, other.is_dynamic) {
+            (_, false) => self,
+            (false, true) => other,
+            (true, true) => Self {
+                is_dynamic: true,
+                has_any: self.has_any && other.has_any,
+                has_all: self.has_all && other.has_all,
+                is_explained: self.is_explained && other.is_explained,
+            },
+        }
+    }
 }
 
 const RUNNING: &str = "BalancerRunning";
@@ -69,6 +85,23 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
     };
     decision.conditions.push(told(config, facts, &backends, &balanced));
     balanced
+}
+
+/// The servers of IPVS, which stand in Keepalived's file. Nothing is known of them if that could not be read.
+pub fn ipvs(config: &Config, facts: &Facts) -> (Backends, Balanced) {
+    let Some(lvs) = config.vnf.lvs.as_ref().filter(|lvs| lvs.dynamic) else { return Default::default() };
+    let memory = facts.file(keepalived::PATH).known().map(|file| lvs::in_force(file.content.expose()));
+    let digest = digest_on(facts);
+    let evidence = evidence(config, facts, digest.as_ref());
+    let backends = evidence.apply(&lvs::listeners(lvs), memory.unwrap_or_default());
+    let balanced = Balanced {
+        is_dynamic: true,
+        has_any: backends.values().any(|servers| !servers.is_empty()),
+        has_all: lvs.services.iter().all(|s| !s.servers.is_empty())
+            || backends.values().all(|s| !s.is_empty()),
+        is_explained: evidence.is_explained(&backends, facts.wall),
+    };
+    (backends, balanced)
 }
 
 /// The service's digest on this VM, if it reads as one.

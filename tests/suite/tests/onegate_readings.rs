@@ -145,9 +145,24 @@ async fn while_this_vm_is_not_told_the_service_is_not_asked() {
     let mut scene = Scene::new(script.map(recorded)).await;
     assert_eq!(scene.refresh(100, reads(0, Some(0))).await.len(), 2);
     assert_eq!(scene.refresh(110, reads(0, Some(0))).await, ["GET /vm"]);
-    // Back: both at once, whatever the service's own pause is.
     assert_eq!(scene.refresh(120, reads(0, Some(0))).await, ["GET /service?extended=true", "GET /vm"]);
     assert_eq!(state(scene.readings.service()), (Some(120), None));
+}
+
+#[tokio::test]
+async fn once_onegate_is_back_the_service_is_asked_without_its_pause() {
+    let mut scene = Scene::new([]).await;
+    // Eight faults in a row: the pause is now 30 s at least.
+    for now in (0..8).map(|round| 1000 * round) {
+        scene.server.then(["get-vm"].map(recorded));
+        scene.refresh(now, reads(0, None)).await;
+        scene.server.then([recorded("oneflow-down-get-service")]);
+        assert_eq!(scene.refresh(now, reads(0, Some(0))).await, ["GET /service?extended=true"]);
+    }
+    scene.server.then(["get-vm", "oned-down-get-vm", "get-vm", "get-service-extended-true"].map(recorded));
+    assert_eq!(scene.refresh(7005, reads(0, Some(0))).await, ["GET /vm"]);
+    assert_eq!(scene.refresh(7010, reads(0, Some(0))).await, ["GET /vm"]);
+    assert_eq!(scene.refresh(7015, reads(0, Some(0))).await, ["GET /service?extended=true", "GET /vm"]);
 }
 
 #[tokio::test]
@@ -177,10 +192,12 @@ async fn a_slow_answer_holds_nobody_and_is_taken_later() {
     let mut scene = Scene::new([Reply::After(Arc::clone(&sign), Box::new(recorded("get-vm")))]).await;
     let shortly = Duration::from_millis(10);
     scene.readings.refresh(Ok(&scene.client), &reads(0, None), seconds(100), shortly).await;
-    assert_eq!(state(scene.readings.me()), (None, None));
+    // It is on its way, and not asked a second time.
+    scene.readings.refresh(Ok(&scene.client), &reads(0, None), seconds(101), shortly).await;
+    assert_eq!((state(scene.readings.me()), scene.readings.is_waiting()), ((None, None), true));
+    assert_eq!(scene.client.counts().own, 1);
     sign.notify_one();
-    // It is on its way: not asked a second time, and as old as the question.
+    // It is as old as its question.
     scene.refresh(105, reads(60, None)).await;
-    assert_eq!(state(scene.readings.me()), (Some(100), None));
-    assert_eq!(scene.server.asked().len(), 1);
+    assert_eq!((state(scene.readings.me()), scene.readings.is_waiting()), ((Some(100), None), false));
 }

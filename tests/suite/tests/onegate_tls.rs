@@ -109,8 +109,12 @@ async fn a_server_without_tls_is_a_tls_fault() {
 #[tokio::test]
 async fn a_ca_that_is_none_is_told() {
     let (server, _) = serve("127.0.0.1").await;
-    for ca in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+    for ca in ["", "no PEM"] {
         let error = ask(&server, Some(ca), true).await.unwrap_err();
         assert_eq!(error.kind(), FaultKind::Tls, "{ca:?}: {error}");
+        assert!(error.to_string().contains("ONEAPP_ONEGATE_CA: expected"), "{ca:?}: {error}");
     }
+    let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert_eq!(ask(&server, Some(damaged), true).await.unwrap_err().kind(), FaultKind::Tls);
+    assert_eq!(server.asked(), []);
 }

@@ -94,7 +94,7 @@ pub struct Interval {
 impl Interval {
     /// Reads `1` or `0.25`: 1 to 255 whole seconds, or 0.01 to 40.95.
     pub fn parse(text: &str) -> Option<Self> {
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let (whole, fraction) = text.trim().split_once('.').unwrap_or((text, "0"));
         let hundredths = match fraction.len() {
             1 => number(fraction, 0, 9)? * 10,
             2 => number(fraction, 0, 99)?,
@@ -320,8 +320,7 @@ mod tests {
         assert_eq!(shown("0.1").as_deref(), Some("0.10"));
         assert_eq!(shown("40.95").as_deref(), Some("40.95"));
         assert_eq!(shown("255").as_deref(), Some("255"));
-        for refused in ["0", "0.0", "0.00", "256", "41.01", "1.", ".5", "-1", "+1", "1e1", "0.125", "1 ", ""]
-        {
+        for refused in ["0", "0.0", "0.00", "256", "41.01", "1.", ".5", "-1", "+1", "1e1", "0.125", ""] {
             assert_eq!(shown(refused), None, "{refused:?}");
         }
     }

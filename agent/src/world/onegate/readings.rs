@@ -52,6 +52,11 @@ impl Readings {
         &self.service.reading
     }
 
+    /// True while an answer is on its way: the next call should come soon.
+    pub fn is_waiting(&self) -> bool {
+        !self.me.asked.is_empty() || !self.service.asked.is_empty()
+    }
+
     /// Asks what is due and takes what has come, waiting at most for `patience`. What comes later is taken by a later
     /// call. Must be called within a tokio runtime; may be dropped at any time.
     pub async fn refresh(

@@ -269,3 +269,25 @@ fn first_line(body: &str) -> String {
     let line = body.lines().next().unwrap_or_default();
     line.chars().filter(|c| !c.is_control()).take(TOLD_CHARS).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_marked_so_that_no_trace_prints_it() {
+        let headers = headers(VmId(7), &Secret::new("c2VjcmV0\n")).unwrap();
+        assert_eq!(headers["x-onegate-token"], "c2VjcmV0");
+        assert!(!format!("{headers:?}").contains("c2VjcmV0"), "{headers:?}");
+    }
+
+    #[test]
+    fn jitter_spreads_around_one() {
+        let drawn: Vec<f64> = (0..100).map(|_| jitter()).collect();
+        assert!(drawn.iter().all(|factor| (0.5..=1.5).contains(factor)), "{drawn:?}");
+        assert!(
+            drawn.iter().any(|factor| *factor < 0.9) && drawn.iter().any(|factor| *factor > 1.1),
+            "{drawn:?}"
+        );
+    }
+}
