@@ -51,18 +51,28 @@ pub fn founding(me: VmId, facts: &Facts) -> Founding {
 }
 
 fn by_answer(me: VmId, service: &Service) -> Founding {
-    if let Some((vm, sign)) = service.vms().filter(|(_, vm)| vm.id != me).find_map(|(role, vm)| Some((vm, sign(role, vm)?))) {
-        return wait("ClusterExists", format!("VM {} shows {sign}: this master joins that cluster and never founds another", vm.id));
+    if let Some((vm, sign)) =
+        service.vms().filter(|(_, vm)| vm.id != me).find_map(|(role, vm)| Some((vm, sign(role, vm)?)))
+    {
+        return wait(
+            "ClusterExists",
+            format!("VM {} shows {sign}: this master joins that cluster and never founds another", vm.id),
+        );
     }
     if let Some(gap) = service.gap() {
         return unknown("WholeServiceUnread", format!("{gap}: founding waits for a whole answer"));
     }
     let masters = existing_masters(service);
-    let Some(lowest) = masters.iter().map(|node| node.id).min().filter(|_| masters.iter().any(|n| n.id == me)) else {
+    let Some(lowest) =
+        masters.iter().map(|node| node.id).min().filter(|_| masters.iter().any(|n| n.id == me))
+    else {
         return unknown("WholeServiceUnread", format!("the service does not list VM {me} as a master yet"));
     };
     if lowest != me {
-        return wait("WaitingForFounder", format!("waiting for VM {lowest}, the lowest ID among the masters, to found the cluster"));
+        return wait(
+            "WaitingForFounder",
+            format!("waiting for VM {lowest}, the lowest ID among the masters, to found the cluster"),
+        );
     }
     let mine = service.vms().find(|(_, vm)| vm.id == me).map(|(_, vm)| vm);
     if let Some(sign) = mine.and_then(own_sign) {
@@ -143,14 +153,20 @@ mod tests {
             if let Some((role, id)) = word.split_once(':') {
                 let vm = vm(id.parse().expect("an ID"));
                 if roles.last().is_none_or(|last| last.name != role) {
-                    roles.push(ServiceRole { name: role.into(), cardinality: 0, state: state::RUNNING, nodes: Vec::new() });
+                    roles.push(ServiceRole {
+                        name: role.into(),
+                        cardinality: 0,
+                        state: state::RUNNING,
+                        nodes: Vec::new(),
+                    });
                 }
                 let last = roles.last_mut().expect("just pushed");
                 last.nodes.push(ServiceNode { id: vm.id, vm: Some(vm) });
                 last.cardinality += 1;
             } else {
                 let (name, value) = word.split_once('=').expect("NAME=value");
-                let vm = roles.last_mut().and_then(|role| role.nodes.last_mut()).and_then(|node| node.vm.as_mut());
+                let vm =
+                    roles.last_mut().and_then(|role| role.nodes.last_mut()).and_then(|node| node.vm.as_mut());
                 let vm = vm.expect("an attribute stands behind its VM");
                 match name {
                     "STATE" => vm.state = value.parse().expect("a number"),
@@ -162,13 +178,24 @@ mod tests {
     }
 
     fn vm(id: u32) -> Vm {
-        Vm { id: VmId(id), name: String::new(), state: 3, lcm_state: 3, attributes: Some(BTreeMap::new()), nics: Vec::new() }
+        Vm {
+            id: VmId(id),
+            name: String::new(),
+            state: 3,
+            lcm_state: 3,
+            attributes: Some(BTreeMap::new()),
+            nics: Vec::new(),
+        }
     }
 
     fn facts(service: Service, age: u64) -> Facts {
         let now = Duration::from_secs(1_000);
         let at = Some(now - Duration::from_secs(age));
-        Facts { now, service: Reading { last: Observed::Known(service), at, fault: None }, ..Facts::default() }
+        Facts {
+            now,
+            service: Reading { last: Observed::Known(service), at, fault: None },
+            ..Facts::default()
+        }
     }
 
     /// What VM `me` does about founding, as one word.
@@ -205,10 +232,18 @@ mod tests {
             "master:6 STATE=6 ONEGATE_K8S_CLUSTER=abc",
         ] {
             assert_eq!(word(5, &format!("master:5 {sign}")), "ClusterExists", "{sign}");
-            assert_eq!(word(5, &format!("master:5 ONEGATE_K8S_CLUSTER=founding {sign}")), "ClusterExists", "{sign}");
+            assert_eq!(
+                word(5, &format!("master:5 ONEGATE_K8S_CLUSTER=founding {sign}")),
+                "ClusterExists",
+                "{sign}"
+            );
         }
         assert_eq!(word(5, "vnf:1 READY=YES master:5"), "Claim", "a vnf VM is in no cluster");
-        assert_eq!(word(5, "master:5 worker:8 ONEGATE_K8S_NODE_NAME=oneke-1-worker-8"), "Claim", "a name is no sign");
+        assert_eq!(
+            word(5, "master:5 worker:8 ONEGATE_K8S_NODE_NAME=oneke-1-worker-8"),
+            "Claim",
+            "a name is no sign"
+        );
     }
 
     #[test]

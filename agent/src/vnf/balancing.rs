@@ -1,7 +1,9 @@
 //! Decides HAProxy's file and daemon from the context's servers and the service's.
 
+use std::time::Duration;
+
 use super::backends::{Backends, Evidence};
-use super::{daemons, haproxy, public};
+use super::{daemons, haproxy, keepalived, lvs, public};
 use crate::context::Config;
 use crate::facts::{Facts, Observed};
 use crate::plan::{Checker, Condition, Decision};
@@ -19,6 +21,22 @@ pub struct Balanced {
     pub has_all: bool,
     /// A fresh digest stands by all of them: the service need not be read.
     pub is_explained: bool,
+}
+
+impl Balanced {
+    /// What both families together know and need.
+    pub fn and(self, other: Self) -> Self {
+        match (self.is_dynamic, other.is_dynamic) {
+            (_, false) => self,
+            (false, true) => other,
+            (true, true) => Self {
+                is_dynamic: true,
+                has_any: self.has_any && other.has_any,
+                has_all: self.has_all && other.has_all,
+                is_explained: self.is_explained && other.is_explained,
+            },
+        }
+    }
 }
 
 const RUNNING: &str = "BalancerRunning";
@@ -71,15 +89,36 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
     balanced
 }
 
+/// The servers of IPVS, which stand in Keepalived's file. Nothing is known of them if that could not be read.
+pub fn ipvs(config: &Config, facts: &Facts) -> (Backends, Balanced) {
+    let Some(lvs) = config.vnf.lvs.as_ref().filter(|lvs| lvs.dynamic) else { return Default::default() };
+    let memory = facts.file(keepalived::PATH).known().map(|file| lvs::in_force(file.content.expose()));
+    let digest = digest_on(facts);
+    let evidence = evidence(config, facts, digest.as_ref());
+    let backends = evidence.apply(&lvs::listeners(lvs), memory.unwrap_or_default());
+    let balanced = Balanced {
+        is_dynamic: true,
+        has_any: backends.values().any(|servers| !servers.is_empty()),
+        has_all: lvs.services.iter().all(|s| !s.servers.is_empty())
+            || backends.values().all(|s| !s.is_empty()),
+        is_explained: evidence.is_explained(&backends, facts.wall),
+    };
+    (backends, balanced)
+}
+
 /// The service's digest on this VM, if it reads as one.
 pub(super) fn digest_on(facts: &Facts) -> Option<Digest> {
     facts.me.last.known().and_then(|vm| Digest::decode(vm.attribute(names::BACKENDS)?))
 }
 
 /// What is known of the service now.
+/// An older answer of OneGate proves nothing any more: servers may have come since. What it said is in the file.
+const FRESH: Duration = Duration::from_secs(15);
+
 pub(super) fn evidence<'a>(config: &'a Config, facts: &'a Facts, digest: Option<&'a Digest>) -> Evidence<'a> {
     let age = facts.service.age(facts.now).unwrap_or_default().as_secs();
-    let service = facts.service.last.known().map(|service| (service, facts.wall.saturating_sub(age)));
+    let service =
+        facts.service.fresh(facts.now, FRESH).map(|service| (service, facts.wall.saturating_sub(age)));
     Evidence { nics: &config.nics, me: config.vm, service, digest }
 }
 

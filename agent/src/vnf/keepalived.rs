@@ -37,8 +37,14 @@ const NIC_WEIGHT: u8 = 40;
 /// How much a dead HAProxy costs.
 const HAPROXY_WEIGHT: u8 = 20;
 
-/// The whole file. It is secret if it has a password.
-pub fn render(config: &VrrpConfig, names: &Names, peers: &Peers, balances: bool) -> Content {
+/// The whole file, with IPVS's part at its end. It is secret if it has a password.
+pub fn render(
+    config: &VrrpConfig,
+    names: &Names,
+    peers: &Peers,
+    balances: bool,
+    virtual_servers: &str,
+) -> Content {
     let mut text = String::from(
         "# Written by oneke-agent from the VM's context; changes here are overwritten.\n\
          global_defs {\n    enable_script_security\n    script_user root\n    \
@@ -62,6 +68,7 @@ pub fn render(config: &VrrpConfig, names: &Names, peers: &Peers, balances: bool)
         }
         text.push_str("}\n");
     }
+    text.push_str(virtual_servers);
     let is_secret = config.instances.iter().any(|instance| instance.password.is_some());
     if is_secret { Content::Secret(Secret::new(text)) } else { Content::Public(text) }
 }

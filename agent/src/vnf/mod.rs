@@ -9,6 +9,7 @@ mod daemons;
 pub mod haproxy;
 pub mod keepalived;
 mod links;
+pub mod lvs;
 pub mod nat;
 mod peers;
 mod reads;
@@ -19,6 +20,8 @@ pub mod unbound;
 mod tests;
 
 pub use links::{Names, held};
+
+use backends::Backends;
 
 use crate::context::Config;
 use crate::driver::Interests;
@@ -45,11 +48,12 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) {
         routing(config, facts, names, decision);
     }
     let balanced = balancing::decide(config, facts, decision);
+    let (real_servers, real) = balancing::ipvs(config, facts);
     name_service(config, facts, decision);
     match &names {
         Some(names) => {
             translation(config, facts, names, decision);
-            addresses(config, facts, names, decision);
+            addresses(config, facts, names, &real_servers, decision);
         }
         None => {
             let why = match &facts.links {
@@ -60,7 +64,7 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) {
             decision.conditions.push(Condition::unknown("AddressesConfigured", "LinksUnseen", message));
         }
     }
-    reads::decide(config, facts, &balanced, decision);
+    reads::decide(config, facts, &balanced.and(real), decision);
 }
 
 fn public(path: &str, mode: u32, text: String, checker: Option<Checker>) -> FileSpec {
@@ -144,10 +148,16 @@ fn name_service(config: &Config, facts: &Facts, decision: &mut Decision) {
     decision.conditions.push(standing.condition(kind, unbound::UNIT, serving));
 }
 
-fn addresses(config: &Config, facts: &Facts, names: &Names, decision: &mut Decision) {
+fn addresses(
+    config: &Config,
+    facts: &Facts,
+    names: &Names,
+    real_servers: &Backends,
+    decision: &mut Decision,
+) {
     let kind = "AddressesConfigured";
     let vrrp = &config.vnf.vrrp;
-    if vrrp.instances.is_empty() {
+    if vrrp.instances.is_empty() && config.vnf.lvs.is_none() {
         daemons::retire(keepalived::UNIT, facts, decision);
         return;
     }
@@ -165,7 +175,9 @@ fn addresses(config: &Config, facts: &Facts, names: &Names, decision: &mut Decis
     };
     let balances = config.vnf.haproxy.is_some();
     let check = public(keepalived::CHECK_PATH, 0o755, keepalived::CHECK.into(), None);
-    let content = keepalived::render(vrrp, names, &peers, balances);
+    let virtual_servers =
+        config.vnf.lvs.as_ref().map_or_else(String::new, |lvs| lvs::render(lvs, real_servers));
+    let content = keepalived::render(vrrp, names, &peers, balances, &virtual_servers);
     let main = FileSpec {
         path: keepalived::PATH.into(),
         mode: 0o600,

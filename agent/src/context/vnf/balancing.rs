@@ -382,6 +382,7 @@ fn virtual_server(
         SCHEDULERS.iter().find(|word| **word == text.to_ascii_lowercase()).copied()
     });
     let servers = servers(reader, names, index, false);
+    tell_names(reader, names, index);
     Some(VirtualServer { index, address: address?, port, protocol, method, scheduler, servers })
 }
 
@@ -423,7 +424,8 @@ fn server(
     let (host_name, port_name) = (name(reader, "HOST"), name(reader, "PORT"));
     let weight_name = name(reader, "WEIGHT");
     let (upper_name, lower_name) = (name(reader, "ULIMIT"), name(reader, "LLIMIT"));
-    let host = reader.parse(&host_name, "expected an address or a host name", |text| Host::parse(text.trim()));
+    let host =
+        reader.parse(&host_name, "expected an address or a host name", |text| Host::parse(text.trim()));
     let port = reader.parse(&port_name, PORT_FORM, port);
     let weight = reader.parse(&weight_name, "expected a weight from 0 to 256", weight);
     let upper = reader.parse(&upper_name, LIMIT_FORM, limit);
@@ -435,6 +437,21 @@ fn server(
         }
     }
     Some(Server { host: host?, port, weight, upper, lower })
+}
+
+/// IPVS knows addresses only.
+fn tell_names(reader: &mut Reader<'_>, names: &Names, index: u16) {
+    let prefix = format!("{}{index}_SERVER", names.current);
+    let named: Vec<(&str, &str)> = reader
+        .vars()
+        .with_prefix(&prefix)
+        .filter(|(name, value)| {
+            name.ends_with("_HOST") && matches!(Host::parse(value.trim()), Some(Host::Name(_)))
+        })
+        .collect();
+    for (name, value) in named {
+        reader.problem(name, value, "expected an address: IPVS resolves no names");
+    }
 }
 
 const LIMIT_FORM: &str = "expected a number of connections";

@@ -320,8 +320,7 @@ mod tests {
         assert_eq!(shown("0.1").as_deref(), Some("0.10"));
         assert_eq!(shown("40.95").as_deref(), Some("40.95"));
         assert_eq!(shown("255").as_deref(), Some("255"));
-        for refused in ["0", "0.0", "0.00", "256", "41.01", "1.", ".5", "-1", "+1", "1e1", "0.125", ""]
-        {
+        for refused in ["0", "0.0", "0.00", "256", "41.01", "1.", ".5", "-1", "+1", "1e1", "0.125", ""] {
             assert_eq!(shown(refused), None, "{refused:?}");
         }
     }
