@@ -58,8 +58,7 @@ impl Lab {
         let mut progress = Progress::new();
         let image = make_image(&mut progress)?;
         network::lay()?;
-        let front = Front::new();
-        front.listen()?;
+        let front = Front::open()?;
         let (machines, stops) = Hypervisor::new(image);
         let (machines, stop) = (Arc::new(machines), Arc::new(AtomicBool::new(false)));
         let service = front.instantiate(size)?;

@@ -55,7 +55,6 @@ pub fn options() -> Options {
         epilog: quick,
         // Long enough for any orderly shutdown here, short enough to notice one that hangs.
         shutdown: Duration::from_secs(60),
-        farewell: Duration::from_secs(1),
         ..Timing::default()
     };
     Options {
