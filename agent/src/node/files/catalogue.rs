@@ -48,7 +48,7 @@ pub struct Addon {
 pub struct Chart {
     /// Name of the HelmChart object, and so of the release; kept from the old appliance where it had the add-on.
     pub release: String,
-    /// URL of the repository, or `oci://` with the chart's whole name.
+    /// URL of the repository.
     pub repo: String,
     /// Name within the repository.
     pub chart: String,
