@@ -176,7 +176,7 @@ impl Driver {
             let facts = world.observe(&self.interests, &self.reads).await;
             self.parse(&facts);
             let config = self.parsed.as_ref().and_then(|parsed| parsed.config.as_ref().ok());
-            let wanted = interests(config, role_of(&facts).known());
+            let wanted = interests(config, role_of(&facts).known(), &facts.links);
             if wanted == self.interests {
                 return facts;
             }

@@ -31,6 +31,7 @@ fn page(rules: &str, problems: &[String], warnings: &[String]) -> String {
         writeln!(page, "warning  {warning}").expect("writing to a String cannot fail");
     }
     let (problems, warnings) = (count(problems.len(), "problem"), count(warnings.len(), "warning"));
-    writeln!(page, "{problems}, {warnings} by the rules of {rules}").expect("writing to a String cannot fail");
+    writeln!(page, "{problems}, {warnings} by the rules of {rules}")
+        .expect("writing to a String cannot fail");
     page
 }

@@ -19,7 +19,11 @@ pub fn context(arguments: &Context) -> anyhow::Result<Exit> {
             return Ok(Exit::Context);
         }
     };
-    print(&if arguments.json { json(&vars, arguments.show_secrets)? } else { lines(&vars, arguments.show_secrets) })?;
+    print(&if arguments.json {
+        json(&vars, arguments.show_secrets)?
+    } else {
+        lines(&vars, arguments.show_secrets)
+    })?;
     Ok(Exit::Done)
 }
 

@@ -54,11 +54,8 @@ fn middle<'a>(a: &[&'a str], b: &[&'a str]) -> Vec<Line<'a>> {
     let mut common = vec![vec![0_u32; b.len() + 1]; a.len() + 1];
     for i in (0..a.len()).rev() {
         for j in (0..b.len()).rev() {
-            common[i][j] = if a[i] == b[j] {
-                common[i + 1][j + 1] + 1
-            } else {
-                common[i + 1][j].max(common[i][j + 1])
-            };
+            common[i][j] =
+                if a[i] == b[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
         }
     }
     let (mut i, mut j, mut script) = (0, 0, Vec::new());
@@ -127,11 +124,7 @@ mod tests {
         check(Some("a\n"), "a\n", "");
         check(None, "a\nb\n", "--- /dev/null\n+++ /f\n@@ -0,0 +1,2 @@\n+a\n+b\n");
         check(Some("a\nb\nc\n"), "a\nx\nc\n", "--- /f\n+++ /f\n@@ -1,3 +1,3 @@\n a\n-b\n+x\n c\n");
-        check(
-            Some("a"),
-            "a\n",
-            "--- /f\n+++ /f\n@@ -1,1 +1,1 @@\n-a\n\\ No newline at end of file\n+a\n",
-        );
+        check(Some("a"), "a\n", "--- /f\n+++ /f\n@@ -1,1 +1,1 @@\n-a\n\\ No newline at end of file\n+a\n");
         check(Some("a\n"), "", "--- /f\n+++ /f\n@@ -1,1 +0,0 @@\n-a\n");
     }
 

@@ -19,7 +19,9 @@ pub fn text(file: Option<&Path>) -> anyhow::Result<Secret> {
         (Observed::Known(text), _) => Ok(text),
         (Observed::Absent, Some(file)) => bail!("there is no {}", file.display()),
         (Observed::Absent, None) => {
-            bail!("this machine has no context: no CONTEXT CD-ROM and no /context directory; name a file with --context")
+            bail!(
+                "this machine has no context: no CONTEXT CD-ROM and no /context directory; name a file with --context"
+            )
         }
         (Observed::Unknown(why), _) => bail!("{why}"),
     }

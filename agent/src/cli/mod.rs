@@ -1,5 +1,8 @@
 //! The command line: one file per command. Nothing is started before the arguments are read.
-#![expect(clippy::disallowed_methods, reason = "commands read files and the clock and write what they were asked for")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "commands read files and the clock and write what they were asked for"
+)]
 
 mod check;
 mod context;
@@ -46,8 +49,9 @@ Exit status:
   4  status: the agent runs, but not all conditions hold yet
   5  status: the agent does not run, or has been silent for too long
 
-A VM of the appliance runs `oneke-agent run` as oneke-agent.service. To see why a VM is not ready, log in there and
-type `oneke-agent status`; to try a context before it is used, `oneke-agent check --context FILE`.";
+A VM of the appliance runs `oneke-agent run` as oneke-agent.service.
+Why is a VM not ready? Log in there:          oneke-agent status
+Is a context right, before it is used?        oneke-agent check --context FILE";
 
 /// OneKE's agent: reads what OpenNebula says about this VM and makes it the member of a Kubernetes cluster that it
 /// shall be: a virtual router, a master, a worker or a storage node.

@@ -46,16 +46,17 @@ fn difference(file: &FileSpec, now: &Observed<crate::facts::File>) -> String {
         Observed::Unknown(why) => return format!("({why}: the difference is not known)\n"),
     };
     let same = old.is_some_and(|old| old.content.expose() == file.content.as_str());
-    let mode = old.filter(|old| old.mode != file.mode).map_or_else(String::new, |old| {
-        format!("(mode {:04o} becomes {:04o})\n", old.mode, file.mode)
-    });
+    let mode = old
+        .filter(|old| old.mode != file.mode)
+        .map_or_else(String::new, |old| format!("(mode {:04o} becomes {:04o})\n", old.mode, file.mode));
     let text = match &file.content {
         _ if same => String::new(),
         Content::Secret(_) => "(it holds secrets: its content is not shown)\n".into(),
         Content::Public(new) => match old {
             // What others may not read is not shown to them here either.
             Some(old) if old.mode & 0o004 == 0 => {
-                "(others may not read what is there: it is not shown)\n".to_owned() + &diff::unified(&file.path, None, new)
+                "(others may not read what is there: it is not shown)\n".to_owned()
+                    + &diff::unified(&file.path, None, new)
             }
             _ => diff::unified(&file.path, old.map(|old| old.content.expose()), new),
         },
@@ -75,7 +76,8 @@ fn page(steps: &[Step], report: &Report) -> String {
         page += "\nnothing to do\n";
     }
     for (number, step) in steps.iter().enumerate() {
-        write!(page, "\n{}. {}\n{}", number + 1, step.what, step.diff).expect("writing to a String cannot fail");
+        write!(page, "\n{}. {}\n{}", number + 1, step.what, step.diff)
+            .expect("writing to a String cannot fail");
     }
     page
 }
@@ -108,7 +110,10 @@ mod tests {
     #[test]
     fn a_public_file_is_shown_by_lines() {
         let file = spec(Content::Public("a\nb\n".into()), 0o644);
-        assert_eq!(difference(&file, &there("a\n", 0o644)), "--- /etc/x\n+++ /etc/x\n@@ -1,1 +1,2 @@\n a\n+b\n");
+        assert_eq!(
+            difference(&file, &there("a\n", 0o644)),
+            "--- /etc/x\n+++ /etc/x\n@@ -1,1 +1,2 @@\n a\n+b\n"
+        );
         assert_eq!(difference(&file, &there("a\nb\n", 0o600)), "(mode 0600 becomes 0644)\n");
         let unknown = Observed::Unknown("could not read /etc/x: permission denied".into());
         assert!(difference(&file, &unknown).contains("permission denied"));

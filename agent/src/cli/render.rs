@@ -35,7 +35,9 @@ pub fn render(arguments: &Render) -> anyhow::Result<Exit> {
     };
     let recorded = Recorded::read(arguments.onegate.as_deref())?;
     let Some(role) = arguments.role.clone().or_else(|| recorded.role()) else {
-        bail!("no role: name one with --role, or record OneGate's answer for this VM as vm.json (--onegate DIR)");
+        bail!(
+            "no role: name one with --role, or record OneGate's answer for this VM as vm.json (--onegate DIR)"
+        );
     };
     let config = match Config::read(&vars, Some(role.clone())) {
         Ok(config) => config,
@@ -45,7 +47,12 @@ pub fn render(arguments: &Render) -> anyhow::Result<Exit> {
     let report = super::runtime()?.block_on(settle(&mut paper));
     for (path, file) in paper.files() {
         let target = beneath(&arguments.out, path)?;
-        super::runtime()?.block_on(files::replace(&target, file.mode, file.content.expose(), async |_| Ok(())))?;
+        super::runtime()?.block_on(files::replace(
+            &target,
+            file.mode,
+            file.content.expose(),
+            async |_| Ok(()),
+        ))?;
     }
     print(&page(&paper, &report, &arguments.out))?;
     Ok(Exit::Done)

@@ -37,5 +37,7 @@ fn lock(directory: &Path) -> anyhow::Result<Lock> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    bail!("another oneke-agent runs already (see systemctl status oneke-agent): two would undo each other's work")
+    bail!(
+        "another oneke-agent runs already (see systemctl status oneke-agent): two would undo each other's work"
+    )
 }

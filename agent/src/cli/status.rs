@@ -87,13 +87,18 @@ fn page(found: &Found, now: u64) -> String {
         }
         (Agent::Gone, Some((_, age))) => {
             let age = spoken(*age);
-            page += &format!("THE AGENT DOES NOT RUN: this is what it said {age} ago; systemctl start oneke-agent\n\n");
+            page += &format!(
+                "THE AGENT DOES NOT RUN: this is what it said {age} ago; systemctl start oneke-agent\n\n"
+            );
         }
         (Agent::Silent, Some((_, age))) => {
             let age = spoken(*age);
-            page += &format!("THE AGENT IS STUCK: this is what it said {age} ago; journalctl -u oneke-agent\n\n");
+            page +=
+                &format!("THE AGENT IS STUCK: this is what it said {age} ago; journalctl -u oneke-agent\n\n");
         }
-        (Agent::Runs | Agent::Silent, None) => page += "the agent has just started and has not looked around yet\n",
+        (Agent::Runs | Agent::Silent, None) => {
+            page += "the agent has just started and has not looked around yet\n"
+        }
         (Agent::Runs, Some(_)) => {}
     }
     if let Some((report, _)) = &found.report {
@@ -108,7 +113,11 @@ fn body(page: &mut String, report: &Report, now: u64) -> std::fmt::Result {
     let ready = if report.ready { "ready" } else { "not ready" };
     writeln!(page, "{vm}, {role}: {}, {ready}", report.phase)?;
     if !report.problems.is_empty() {
-        writeln!(page, "\nThe context has {}; nothing is changed until it is corrected:", count(report.problems.len(), "problem"))?;
+        writeln!(
+            page,
+            "\nThe context has {}; nothing is changed until it is corrected:",
+            count(report.problems.len(), "problem")
+        )?;
         report.problems.iter().try_for_each(|problem| writeln!(page, "  {problem}"))?;
     }
     if !report.warnings.is_empty() {
@@ -118,7 +127,8 @@ fn body(page: &mut String, report: &Report, now: u64) -> std::fmt::Result {
     if !report.conditions.is_empty() {
         writeln!(page)?;
     }
-    let width = report.conditions.iter().map(|standing| standing.condition.kind.len()).max().unwrap_or_default();
+    let width =
+        report.conditions.iter().map(|standing| standing.condition.kind.len()).max().unwrap_or_default();
     for Standing { condition, since } in &report.conditions {
         let mark = match condition.status {
             plan::Status::True => "yes",
@@ -153,7 +163,11 @@ mod tests {
             conditions: vec![
                 standing(Condition::met("ContextRead", "Read", ""), 400),
                 standing(
-                    Condition::unmet("ClusterJoined", "NoToken", "waiting for a token from VM 5, see its status"),
+                    Condition::unmet(
+                        "ClusterJoined",
+                        "NoToken",
+                        "waiting for a token from VM 5, see its status",
+                    ),
                     960,
                 ),
                 standing(Condition::unknown("NodeReady", "ApiSilent", "no answer"), 990),

@@ -25,9 +25,14 @@ mod tests {
 
     #[test]
     fn durations_are_spoken_in_two_units_at_most() {
-        for (seconds, text) in
-            [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min"), (12000, "3 h 20 min"), (187_200, "2 d 4 h")]
-        {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (3599, "59 min"),
+            (12000, "3 h 20 min"),
+            (187_200, "2 d 4 h"),
+        ] {
             assert_eq!(spoken(Duration::from_secs(seconds)), text);
         }
     }

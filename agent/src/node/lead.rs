@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::facts::{Lease, Observed};
 use crate::plan::{Attributes, Decision, Effect, Secret};
-use crate::service::{AttributeName, AttributeValue, Role, Service, Vm, backends, names, state};
+use crate::service::digest::Digest;
+use crate::service::{AttributeName, AttributeValue, Role, Service, Vm, names, state};
 
 use super::ticket::{self, Ticket};
 use super::{AGENT_TOKEN, Node, OnDisk, SERVER_TOKEN, cluster_id};
@@ -32,7 +33,7 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     let whole = service.gap().is_none();
     let waiting = answer_joiners(node, disk, service, decision);
     if whole {
-        tell_backends(service, decision);
+        tell_backends(node, service, decision);
     }
     let moving =
         !whole || waiting || !matches!(service.state, state::RUNNING | state::WARNING | state::COOLDOWN);
@@ -141,13 +142,19 @@ fn next(entropy: &[u8; 32]) -> [u8; 32] {
     sha2::Sha256::digest(entropy).into()
 }
 
-/// Writes the digest of all backends onto each vnf VM that has another.
-fn tell_backends(service: &Service, decision: &mut Decision) {
-    let Some(digest) = backends::digest(service) else { return };
-    for (role, vm) in service.vms() {
-        let there = role == Role::Vnf.name() && vm.state == 3 && !vm.is_leaving();
-        if there && vm.attribute(names::BACKENDS) != Some(digest.as_str()) {
-            decision.effects.push(publish_on(vm, names::BACKENDS, digest.clone()));
+/// Writes the digest of all backends onto each vnf VM that has another, or an old one.
+fn tell_backends(node: &Node<'_>, service: &Service, decision: &mut Decision) {
+    let vnf: Vec<(&Vm, Option<Digest>)> = service
+        .vms()
+        .filter(|(role, vm)| *role == Role::Vnf.name() && vm.state == 3 && !vm.is_leaving())
+        .map(|(_, vm)| (vm, vm.attribute(names::BACKENDS).and_then(Digest::decode)))
+        .collect();
+    let previous = vnf.iter().filter_map(|(_, digest)| digest.as_ref()).max_by_key(|digest| digest.at);
+    let age = node.facts.service.age(node.facts.now).unwrap_or_default().as_secs();
+    let next = Digest::next(previous, service, node.config.vm, node.facts.wall.saturating_sub(age));
+    for (vm, digest) in &vnf {
+        if next.must_replace(digest.as_ref()) {
+            decision.effects.push(publish_on(vm, names::BACKENDS, next.value()));
         }
     }
 }

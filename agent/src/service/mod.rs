@@ -2,9 +2,10 @@
 
 mod answer;
 mod attribute;
-pub mod backends;
+pub mod digest;
 mod endpoint;
 pub mod names;
+pub mod offers;
 mod parse;
 mod vrouter;
 

@@ -43,6 +43,11 @@ impl Front {
         work(&mut cloud, self.began.elapsed())
     }
 
+    /// listen
+    pub fn listen(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Instantiates the service.
     ///
     /// # Errors

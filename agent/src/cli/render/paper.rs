@@ -9,7 +9,7 @@ use crate::context::{Config, Nic};
 use crate::driver::{Event, Interests, Report, World};
 use crate::facts::{Active, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Unit};
 use crate::plan::{Attributes, Content, Effect, Reads, Secret};
-use crate::service::{Role, Service, ServiceNode, ServiceRole, Vm, VmId, VmNic, state};
+use crate::service::{Role, Service, ServiceNode, ServiceRole, Vm, VmId, VmNic, names, state};
 use crate::world::clock;
 
 /// The paper machine booted a minute ago.
@@ -88,15 +88,18 @@ impl Paper {
         let listed = nodes.filter_map(|node| node.vm.as_mut()).filter(|vm| vm.id == id);
         let own = Some(&mut self.me).filter(|me| me.id == id);
         for vm in listed.chain(own) {
-            let pairs = attributes.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()));
+            let pairs =
+                attributes.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_str().to_owned()));
             vm.attributes.get_or_insert_default().extend(pairs);
         }
     }
 
     /// The hash in a token that was recorded in clear: what the supervisor would show. Nothing can be asked offline.
     fn supervisor(&self) -> Observed<String> {
-        let token = self.service.vms().find_map(|(_, vm)| vm.attribute("ONEGATE_K8S_TOKEN"));
-        let hash = token.and_then(|token| token.strip_prefix("K10")?.split_once("::")).map(|(hash, _)| hash.to_owned());
+        let token = self.service.vms().find_map(|(_, vm)| vm.attribute(names::TOKEN));
+        let hash = token
+            .and_then(|token| token.strip_prefix("K10")?.split_once("::"))
+            .map(|(hash, _)| hash.to_owned());
         hash.map_or_else(|| Observed::Unknown("nobody can be asked offline".into()), Observed::Known)
     }
 }
@@ -115,8 +118,11 @@ impl World for Paper {
         });
         let (files, exists, sysctls) = (files.collect(), exists.collect(), sysctls.collect());
         let supervisor = interests.supervisor.as_ref().map_or(Observed::Absent, |_| self.supervisor());
-        let units =
-            interests.units.iter().map(|name| (name.clone(), Observed::Known(self.unit(name).clone()))).collect();
+        let units = interests
+            .units
+            .iter()
+            .map(|name| (name.clone(), Observed::Known(self.unit(name).clone())))
+            .collect();
         Facts {
             now: self.now,
             // Fixed: what is rendered today is rendered tomorrow.
@@ -130,7 +136,11 @@ impl World for Paper {
             exists,
             sysctls,
             links: Observed::Known(self.links.clone()),
-            kubernetes: Kubernetes { readyz: Observed::Absent, node: Observed::Absent, lease: Observed::Absent },
+            kubernetes: Kubernetes {
+                readyz: Observed::Absent,
+                node: Observed::Absent,
+                lease: Observed::Absent,
+            },
             supervisor,
             haproxy: Observed::Absent,
             vrrp: Observed::Absent,
@@ -207,6 +217,11 @@ fn vm_of(config: &Config) -> Vm {
 /// A running service of this VM alone.
 fn alone(config: &Config, role: &Role, me: &Vm) -> Service {
     let node = ServiceNode { id: me.id, vm: Some(me.clone()) };
-    let role = ServiceRole { name: role.name().to_owned(), cardinality: 1, state: state::RUNNING, nodes: vec![node] };
+    let role = ServiceRole {
+        name: role.name().to_owned(),
+        cardinality: 1,
+        state: state::RUNNING,
+        nodes: vec![node],
+    };
     Service { id: config.service.unwrap_or_default(), state: state::RUNNING, roles: vec![role] }
 }

@@ -5,10 +5,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::super::nics::Nic;
+use super::super::Nic;
+use super::super::forms::{number, port};
 use super::super::placeholder;
 use super::super::reader::Reader;
-use super::{index_in, number, port};
+use super::index_in;
 
 /// What HAProxy shall do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,7 +152,8 @@ impl Host {
                 && !label.ends_with('-')
         };
         // A name whose last label is all digits is a mistyped address, and no resolver finds it.
-        let numeric = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+        let numeric =
+            text.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
         let sound = text.len() <= 253 && text.split('.').all(label) && !numeric;
         sound.then(|| Self::Name(text.to_ascii_lowercase()))
     }
@@ -213,10 +215,10 @@ struct Names {
 /// The papers of the IPVS era call HAProxy's balancers `ONEAPP_VNF_LBn`. They mean HAProxy's only if nothing else can
 /// be meant: IPVS is off, and no `ONEAPP_VNF_HAPROXY_LBn_IP` is given.
 fn former(reader: &Reader<'_>) -> Option<&'static str> {
-    let current =
-        reader.vars().iter().any(|(name, value)| {
-            !value.is_empty() && index_in(name, "ONEAPP_VNF_HAPROXY_LB", "_IP").is_some()
-        });
+    let current = reader
+        .vars()
+        .iter()
+        .any(|(name, value)| !value.is_empty() && index_in(name, "ONEAPP_VNF_HAPROXY_LB", "_IP").is_some());
     (!current && !reader.flag("ONEAPP_VNF_LB_ENABLED", false)).then_some("ONEAPP_VNF_LB")
 }
 
@@ -231,13 +233,16 @@ impl Names {
         };
         let prefixes = [Some(self.current), self.former];
         let set = reader.vars().iter().filter(|(_, value)| !value.is_empty());
-        set.flat_map(|(name, _)| prefixes.iter().flatten().filter_map(move |prefix| of(prefix, name))).collect()
+        set.flat_map(|(name, _)| prefixes.iter().flatten().filter_map(move |prefix| of(prefix, name)))
+            .collect()
     }
 
     /// The name under which a setting is given; the current one if it is not.
     fn of(&self, reader: &mut Reader<'_>, index: u16, setting: &str) -> String {
         let current = format!("{}{index}_{setting}", self.current);
-        let Some(former) = self.former.map(|prefix| format!("{prefix}{index}_{setting}")) else { return current };
+        let Some(former) = self.former.map(|prefix| format!("{prefix}{index}_{setting}")) else {
+            return current;
+        };
         if reader.text(&current).is_some() || reader.text(&former).is_none() {
             return current;
         }
@@ -278,15 +283,25 @@ fn listener(
     match placeholder::resolve(nics, text) {
         Some(address) if allowed.addresses.contains(&address) => Some(address),
         Some(address) if ours(address) => {
-            reader.warn(&name, format!("{address} is on an interface that {} leaves out: nothing listens there", allowed.variable));
+            reader.warn(
+                &name,
+                format!(
+                    "{address} is on an interface that {} leaves out: nothing listens there",
+                    allowed.variable
+                ),
+            );
             None
         }
         found => {
-            let known = nics.iter().flat_map(|nic| nic.ip.into_iter().chain(nic.vips.iter().map(|(_, vip, _)| *vip)));
+            let known =
+                nics.iter().flat_map(|nic| nic.ip.into_iter().chain(nic.vips.iter().map(|(_, vip, _)| *vip)));
             let known: Vec<String> = known.map(|address| address.to_string()).collect();
             let meant = found.filter(|_| placeholder::is_placeholder(text));
             let meant = meant.map_or_else(String::new, |address| format!(" (it means {address})"));
-            let form = format!("expected an address of this VM or a placeholder of one{meant}: {}", known.join(", "));
+            let form = format!(
+                "expected an address of this VM or a placeholder of one{meant}: {}",
+                known.join(", ")
+            );
             reader.problem(&name, text, form);
             None
         }
@@ -311,7 +326,11 @@ fn balancer(
         reader.warn(&port_name, format!("not set: balancer {index} does not listen"));
     }
     let (address, port) = (address?, listens?);
-    let check = check.unwrap_or(if index == 1 && port == 6443 && servers.is_empty() { Check::Api } else { Check::Tcp });
+    let check = check.unwrap_or(if index == 1 && port == 6443 && servers.is_empty() {
+        Check::Api
+    } else {
+        Check::Tcp
+    });
     Some(Balancer { index, address, port, servers, check, proxy })
 }
 
@@ -398,11 +417,13 @@ fn server(
     server: u16,
     needs_port: bool,
 ) -> Option<Server> {
-    let name = |reader: &mut Reader<'_>, setting: &str| names.of(reader, index, &format!("SERVER{server}_{setting}"));
+    let name = |reader: &mut Reader<'_>, setting: &str| {
+        names.of(reader, index, &format!("SERVER{server}_{setting}"))
+    };
     let (host_name, port_name) = (name(reader, "HOST"), name(reader, "PORT"));
     let weight_name = name(reader, "WEIGHT");
     let (upper_name, lower_name) = (name(reader, "ULIMIT"), name(reader, "LLIMIT"));
-    let host = reader.parse(&host_name, "expected an address or a host name", Host::parse);
+    let host = reader.parse(&host_name, "expected an address or a host name", |text| Host::parse(text.trim()));
     let port = reader.parse(&port_name, PORT_FORM, port);
     let weight = reader.parse(&weight_name, "expected a weight from 0 to 256", weight);
     let upper = reader.parse(&upper_name, LIMIT_FORM, limit);
@@ -438,8 +459,10 @@ fn tell_twice(reader: &mut Reader<'_>, names: &Names, balancers: &[Balancer]) {
         let same = |other: &&Balancer| (other.address, other.port) == (balancer.address, balancer.port);
         if let Some(other) = balancers[..at].iter().find(same) {
             let name = names.of(reader, balancer.index, "PORT");
-            let expected =
-                format!("expected a port that is free on {}: balancer {} listens there", balancer.address, other.index);
+            let expected = format!(
+                "expected a port that is free on {}: balancer {} listens there",
+                balancer.address, other.index
+            );
             reader.problem(&name, &balancer.port.to_string(), expected);
         }
     }
@@ -456,8 +479,25 @@ mod tests {
             assert_eq!(host.to_string(), sound.to_ascii_lowercase());
         }
         for refused in [
-            "", " ", "10.0.0.1 ", "10.0.0.1\nserver evil 1.2.3.4:1", "a b", "10.0.0.1:80", "<ETH0_IP0>", "10.0.0",
-            "10.0.0.256", "10.0.0.1/24", "-a", "a-", "a..b", "a.", "a_b", "a#b", "$HOME", "\u{e9}", "[fd00::1]",
+            "",
+            " ",
+            "10.0.0.1 ",
+            "10.0.0.1\nserver evil 1.2.3.4:1",
+            "a b",
+            "10.0.0.1:80",
+            "<ETH0_IP0>",
+            "10.0.0",
+            "10.0.0.256",
+            "10.0.0.1/24",
+            "-a",
+            "a-",
+            "a..b",
+            "a.",
+            "a_b",
+            "a#b",
+            "$HOME",
+            "\u{e9}",
+            "[fd00::1]",
         ] {
             assert_eq!(Host::parse(refused), None, "{refused:?}");
         }

@@ -11,13 +11,15 @@ mod routing;
 mod vrrp;
 
 pub use balancing::{
-    Balancer, Check, HaproxyConfig, Host, LvsConfig, LvsMethod, Protocol, ProxyProtocol, Server, VirtualServer,
+    Balancer, Check, HaproxyConfig, Host, LvsConfig, LvsMethod, Protocol, ProxyProtocol, Server,
+    VirtualServer,
 };
+pub(crate) use balancing::{limit, weight};
 pub use names::{DnsConfig, Forwarder, Listen};
 pub use routing::{Forward, NatConfig, RouterConfig};
 pub use vrrp::{Instance, Interval, Vip, Vrid, VrrpConfig};
 
-use super::nics::Nic;
+use super::Nic;
 use super::reader::Reader;
 
 /// What a vnf VM shall do.
@@ -51,20 +53,14 @@ impl VnfConfig {
     }
 }
 
+/// A port that somebody else published; 1 to 65535.
+pub(crate) fn port(text: &str) -> Option<u16> {
+    super::forms::port(text)
+}
+
 /// The words of a list: apart by blanks, commas or semicolons.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split([' ', ',', ';']).map(str::trim).filter(|word| !word.is_empty())
-}
-
-/// A whole number in a range.
-fn number(text: &str, least: u32, most: u32) -> Option<u32> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|number| digits && (least..=most).contains(number))
-}
-
-/// A TCP or UDP port; 0 is none.
-fn port(text: &str) -> Option<u16> {
-    number(text, 1, 65_535).and_then(|port| u16::try_from(port).ok())
 }
 
 /// The `n` of `PREFIXnSUFFIX`, written without leading zeros, as in the variables' names.

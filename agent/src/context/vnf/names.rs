@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::super::nics::Nic;
+use super::super::Nic;
+use super::super::forms::{number, port};
 use super::super::reader::Reader;
-use super::{Host, number, port, words};
+use super::{Host, words};
 
 /// What unbound shall do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,12 +104,18 @@ fn addresses(nic: &Nic) -> impl Iterator<Item = IpAddr> {
 fn allowed(reader: &mut Reader<'_>, chosen: &[&Nic]) -> Vec<IpNet> {
     let name = "ONEAPP_VNF_DNS_ALLOWED_NETWORKS";
     let given = reader.parse(name, "expected networks such as 10.0.0.0/8, or addresses", |text| {
-        words(text).map(|word| word.parse().ok().or_else(|| word.parse::<IpAddr>().ok().map(IpNet::from))).collect()
+        words(text)
+            .map(|word| word.parse().ok().or_else(|| word.parse::<IpAddr>().ok().map(IpNet::from)))
+            .collect()
     });
     let mut networks: Vec<IpNet> = given.unwrap_or_else(|| {
         let own = chosen.iter().filter_map(|nic| Some((nic.ip?, nic.prefix)));
-        let virtual_ones = chosen.iter().flat_map(|nic| nic.vips.iter().map(|(_, vip, prefix)| (*vip, *prefix)));
-        own.chain(virtual_ones).filter_map(|(ip, prefix)| Ipv4Net::new(ip, prefix).ok()).map(IpNet::V4).collect()
+        let virtual_ones =
+            chosen.iter().flat_map(|nic| nic.vips.iter().map(|(_, vip, prefix)| (*vip, *prefix)));
+        own.chain(virtual_ones)
+            .filter_map(|(ip, prefix)| Ipv4Net::new(ip, prefix).ok())
+            .map(IpNet::V4)
+            .collect()
     });
     networks.iter_mut().for_each(|network| *network = network.trunc());
     networks.sort_unstable();
@@ -126,8 +133,9 @@ fn forwarders(reader: &mut Reader<'_>) -> Vec<Forwarder> {
         reader.problem(name, "", form);
     }
     let mut forwarders: Vec<Forwarder> = Vec::new();
-    let parsed: Option<Vec<Forwarder>> =
-        reader.parse(name, form, |text| words(text).map(forwarder).collect::<Option<_>>().filter(|all: &Vec<_>| !all.is_empty()));
+    let parsed: Option<Vec<Forwarder>> = reader.parse(name, form, |text| {
+        words(text).map(forwarder).collect::<Option<_>>().filter(|all: &Vec<_>| !all.is_empty())
+    });
     for forwarder in parsed.unwrap_or_default() {
         if !forwarders.contains(&forwarder) {
             forwarders.push(forwarder);
@@ -137,7 +145,8 @@ fn forwarders(reader: &mut Reader<'_>) -> Vec<Forwarder> {
 }
 
 fn forwarder(word: &str) -> Option<Forwarder> {
-    let (address, port_text) = word.split_once('@').map_or((word, None), |(address, port)| (address, Some(port)));
+    let (address, port_text) =
+        word.split_once('@').map_or((word, None), |(address, port)| (address, Some(port)));
     let port = port_text.map_or(Some(None), |text| port(text).map(Some))?;
     Some(Forwarder { address: address.parse().ok()?, port })
 }

@@ -2,10 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use super::super::nics::Nic;
+use super::super::Nic;
+use super::super::forms::port;
 use super::super::placeholder;
 use super::super::reader::Reader;
-use super::{index_in, port};
+use super::index_in;
 
 /// Which NICs forward packets.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -80,11 +81,17 @@ fn forwards(reader: &mut Reader<'_>, nics: &[Nic]) -> Vec<Forward> {
             earlier.port == forward.port && (earlier.to.is_none() || earlier.to == forward.to)
         };
         if let Some(earlier) = forwards.iter().find(caught).filter(|earlier| **earlier != forward) {
-            let message = format!("never reached: port {} goes to {} by an earlier forward", forward.port, earlier.target);
+            let message = format!(
+                "never reached: port {} goes to {} by an earlier forward",
+                forward.port, earlier.target
+            );
             reader.warn(name, message);
         }
         if forward.to.is_none() {
-            let message = format!("without DEST it also catches what only passes through this router to port {}", forward.port);
+            let message = format!(
+                "without DEST it also catches what only passes through this router to port {}",
+                forward.port
+            );
             reader.warn(name, message);
         }
         forwards.push(forward);
@@ -122,14 +129,26 @@ mod tests {
 
     #[test]
     fn forwards_have_four_forms() {
-        let parsed = |text| forward(text, &[]).map(|f| (f.to.is_some(), f.port, f.target.octets()[3], f.target_port));
+        let parsed =
+            |text| forward(text, &[]).map(|f| (f.to.is_some(), f.port, f.target.octets()[3], f.target_port));
         assert_eq!(parsed("14.15.16.17:1234:10.11.12.13:4321"), Some((true, 1234, 13, Some(4321))));
         assert_eq!(parsed("14.15.16.17:1234:10.11.12.13"), Some((true, 1234, 13, None)));
         assert_eq!(parsed("1234:10.11.12.13:4321"), Some((false, 1234, 13, Some(4321))));
         assert_eq!(parsed(" 1234 : 10.11.12.13 :"), Some((false, 1234, 13, None)));
         for refused in [
-            ":", "::", "1234:", "1.2.3.4:1:1.2.3.4:2:3", "asd:1:1.2.3.4:1", "0:1.2.3.4", "70000:1.2.3.4", "0x50:1.2.3.4",
-            "1_000:1.2.3.4", "1:1.2.3.4:0", "<ETH0_IP0>:1:1.2.3.4", "1:<ETH0_IP0>", "1::2",
+            ":",
+            "::",
+            "1234:",
+            "1.2.3.4:1:1.2.3.4:2:3",
+            "asd:1:1.2.3.4:1",
+            "0:1.2.3.4",
+            "70000:1.2.3.4",
+            "0x50:1.2.3.4",
+            "1_000:1.2.3.4",
+            "1:1.2.3.4:0",
+            "<ETH0_IP0>:1:1.2.3.4",
+            "1:<ETH0_IP0>",
+            "1::2",
         ] {
             assert_eq!(parsed(refused), None, "{refused}");
         }

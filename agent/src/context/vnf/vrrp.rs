@@ -7,9 +7,9 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use super::super::nics::Nic;
+use super::super::Nic;
+use super::super::forms::number;
 use super::super::reader::Reader;
-use super::number;
 use crate::plan::Secret;
 
 /// What Keepalived shall do.
@@ -94,14 +94,15 @@ pub struct Interval {
 impl Interval {
     /// Reads `1` or `0.25`: 1 to 255 whole seconds, or 0.01 to 40.95.
     pub fn parse(text: &str) -> Option<Self> {
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let (whole, fraction) = text.trim().split_once('.').unwrap_or((text, "0"));
         let hundredths = match fraction.len() {
             1 => number(fraction, 0, 9)? * 10,
             2 => number(fraction, 0, 99)?,
             _ => return None,
         };
         let interval = Self { centiseconds: u16::try_from(number(whole, 0, 255)? * 100 + hundredths).ok()? };
-        let fits = if interval.is_whole() { interval.centiseconds >= 100 } else { interval.centiseconds <= 4095 };
+        let fits =
+            if interval.is_whole() { interval.centiseconds >= 100 } else { interval.centiseconds <= 4095 };
         fits.then_some(interval)
     }
 
@@ -178,8 +179,10 @@ fn candidate<'a>(reader: &mut Reader<'_>, nic: &'a Nic, default: Vrid) -> Candid
     Candidate {
         nic,
         vrid: reader.parse(&own("VRID"), VRID_FORM, Vrid::parse).unwrap_or(default),
-        priority: setting(reader, nic, "PRIORITY", PRIORITY_FORM, |text| u8::try_from(number(text, 1, 255)?).ok())
-            .unwrap_or(100),
+        priority: setting(reader, nic, "PRIORITY", PRIORITY_FORM, |text| {
+            u8::try_from(number(text, 1, 255)?).ok()
+        })
+        .unwrap_or(100),
         interval,
         password,
         skip: reader.flag(&own("SKIP"), false),
@@ -207,7 +210,11 @@ fn password(reader: &mut Reader<'_>, own: &str) -> Option<Secret> {
     // What Keepalived's own file format would read as a comment, a block, a quotation or a parameter.
     let safe = |byte: u8| byte.is_ascii_graphic() && !b"#!{}\"'\\$~@".contains(&byte);
     if !text.bytes().all(safe) {
-        reader.problem(name, "***", "expected 1 to 8 printable ASCII characters, none of # ! { } \" ' \\ $ ~ @");
+        reader.problem(
+            name,
+            "***",
+            "expected 1 to 8 printable ASCII characters, none of # ! { } \" ' \\ $ ~ @",
+        );
         return None;
     }
     if text.len() > 8 {
@@ -271,7 +278,8 @@ fn tell_overlaps(reader: &mut Reader<'_>, nics: &[Nic]) {
             if other.index == nic.index {
                 reader.warn(&variable(nic, *n), format!("{ip} is given twice; it is carried once"));
             } else {
-                let expected = format!("expected an address that no other interface has: {} has it, too", other.name());
+                let expected =
+                    format!("expected an address that no other interface has: {} has it, too", other.name());
                 reader.problem(&variable(nic, *n), &ip.to_string(), expected);
             }
         }
@@ -287,7 +295,9 @@ fn tell_uncarried(reader: &mut Reader<'_>, nics: &[Nic], candidates: &[Candidate
     for nic in nics {
         let candidate = candidates.iter().find(|candidate| candidate.nic.index == nic.index);
         let why = match candidate {
-            Some(own) if candidates.iter().any(|other| other.vrid == own.vrid && other.may_lead()) => continue,
+            Some(own) if candidates.iter().any(|other| other.vrid == own.vrid && other.may_lead()) => {
+                continue;
+            }
             Some(own) => format!("no interface with VRID {} has an address and is not skipped", own.vrid),
             None if nic.management => format!("{} is for management", nic.name()),
             None => format!("ONEAPP_VNF_KEEPALIVED_INTERFACES leaves {} out", nic.name()),
@@ -310,7 +320,8 @@ mod tests {
         assert_eq!(shown("0.1").as_deref(), Some("0.10"));
         assert_eq!(shown("40.95").as_deref(), Some("40.95"));
         assert_eq!(shown("255").as_deref(), Some("255"));
-        for refused in ["0", "0.0", "0.00", "256", "41.01", "1.", ".5", "-1", "+1", "1e1", "0.125", "1 ", ""] {
+        for refused in ["0", "0.0", "0.00", "256", "41.01", "1.", ".5", "-1", "+1", "1e1", "0.125", ""]
+        {
             assert_eq!(shown(refused), None, "{refused:?}");
         }
     }

@@ -262,7 +262,7 @@ impl Cloud {
             }
         }
         if service.roles.iter().all(|role| role.state == FlowState::Done) {
-            self.at(at + self.options.timing.farewell, Timer::Farewell(id));
+            self.services.remove(&id);
         } else if changed {
             self.undeploy_roles(at, id);
             // A role without VMs makes no event of its own.
