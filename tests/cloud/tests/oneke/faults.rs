@@ -103,3 +103,29 @@ fn everything_is_counted_and_kept() {
     let last = ledger.received().last().expect("four had a body");
     assert_eq!((last.vm, last.kind, last.body.as_str()), (Some(VmId(1)), Kind::OtherWrite, "TOKEN=oops"));
 }
+
+/// Bodies, paths and types made of what is special somewhere, strung together by a small generator.
+#[test]
+fn nothing_that_is_sent_brings_it_down() {
+    const PIECES: [&str; 26] = [
+        "A", "READY", "=", "\"", "\\", "\n", "\\n", ",", "[", "]", "%", "%4", "&", "type=2", "data=", "$",
+        "{", "}", " ", "#", "č", "\0", "/", "?", "vms", "1",
+    ];
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let mut text = |length: usize| (0..next(length)).map(|_| PIECES[next(PIECES.len())]).collect::<String>();
+    let mut world = World::running();
+    for round in 0..5_000 {
+        let (body, path) =
+            (text(12), if round % 3 == 0 { format!("/{}", text(5)) } else { "/vm".to_owned() });
+        let method = ["PUT", "PUT", "GET", "POST", "BREW"][round % 5];
+        let status = world.ask(1, method, &path, &body).status;
+        assert!([200, 204, 400, 403, 404, 500].contains(&status), "{status} for {method} {path} {body:?}");
+    }
+    assert_eq!(world.ask(1, "GET", "/service", "").status, 200);
+}
