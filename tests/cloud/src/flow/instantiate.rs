@@ -53,6 +53,7 @@ impl Cloud {
         request: &Instantiate,
     ) -> Result<ServiceId, Refused> {
         self.tick(now);
+        self.expect_oneflow()?;
         let template = &templates.service;
         check(template, request)?;
         let known = |name: &&String| self.networks.iter().any(|network| network.spec.name == **name);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use oneke_cloud::{Fate, Faults, Kind, Response, VmId};
+use oneke_cloud::{Fate, Faults, Kind, Options, Response, VmId};
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{SERVICE, World};
 
 fn with(faults: Faults) -> World {
     let mut world = World::running();
@@ -128,4 +128,18 @@ fn nothing_that_is_sent_brings_it_down() {
         assert!([200, 204, 400, 403, 404, 500].contains(&status), "{status} for {method} {path} {body:?}");
     }
     assert_eq!(world.ask(1, "GET", "/service", "").status, 200);
+}
+
+#[test]
+fn what_happens_while_oneflow_is_down_is_found_out_afterwards() {
+    let mut world = World::new(Options::default(), 1);
+    world.pass(10);
+    world.cloud.set_faults(world.now, Faults { oneflow_down: true, ..Faults::default() });
+    world.ready(0);
+    world.cloud.scale(world.now, SERVICE, "worker", 2).expect_err("nobody is there to do it");
+    world.pass(300);
+    assert!(world.shape().starts_with("Deploying vnf:Deploying[0] master:Pending[]"), "{}", world.shape());
+    world.cloud.set_faults(world.now, Faults::default());
+    world.pass(32);
+    assert!(world.shape().starts_with("Deploying vnf:Running[0] master:Deploying[1]"), "{}", world.shape());
 }
