@@ -69,7 +69,8 @@ impl Api {
             match self.replace(asked, &record, patched).await {
                 Err(refusal) if refusal.reason == "Conflict" => {}
                 other => {
-                    return other.map(|(object, revision)| json_answer(StatusCode::OK, &at(object, revision)));
+                    return other
+                        .map(|(object, revision)| json_answer(StatusCode::OK, &at(object, revision)));
                 }
             }
         }
