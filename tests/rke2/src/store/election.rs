@@ -60,9 +60,6 @@ impl Store {
         let answers = crate::parallel::all(questions).await;
         let newest = answers.iter().flatten().map(|reply| reply.term).max().unwrap_or(0);
         if answers.iter().flatten().any(|reply| reply.removed) {
-            log::error(
-                "this node has been removed from the cluster please restart rke2 to rejoin the cluster",
-            );
             self.on_removed();
             return false;
         }

@@ -89,9 +89,6 @@ impl Store {
             }
             let members = self.lock().state.members();
             if !members.list.is_empty() && members.get(&self.me).is_none() {
-                log::info(
-                    "this node has been removed from the cluster please restart rke2 to rejoin the cluster",
-                );
                 self.on_removed();
             }
             told.retain(|name| self.members().get(name).is_some());

@@ -189,6 +189,14 @@ impl Store {
         self.lock().state.clone()
     }
 
+    /// The state with everything that is on disk, agreed on or not: what a member may look at before it runs.
+    pub fn on_disk(&self) -> State {
+        let inner = self.lock();
+        let mut state = inner.state.clone();
+        inner.tail.iter().for_each(|entry| drop(state.apply(entry)));
+        state
+    }
+
     /// The members as this member knows them, without asking anyone.
     pub fn members(&self) -> Members {
         let inner = self.lock();

@@ -58,7 +58,6 @@ async fn leases_cordons_and_secrets_work_as_in_kubernetes() {
             ..ObjectMeta::default()
         },
         spec: Some(LeaseSpec { holder_identity: Some(holder.into()), ..LeaseSpec::default() }),
-        ..Lease::default()
     };
     let made = leases.create(&PostParams::default(), &lease("a", None)).await.unwrap();
     assert_eq!(code(leases.create(&PostParams::default(), &lease("b", None)).await), 409);
