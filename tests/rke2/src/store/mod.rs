@@ -323,6 +323,15 @@ impl Inner {
         matches!(self.role, Role::Leader { since } if self.state.revision >= since)
     }
 
+    /// Whether a leader has heard a majority of the voters within that time.
+    fn has_majority(&self, me: &str, within: Duration) -> bool {
+        let members = state::effective_members(&self.state, &self.tail);
+        let fresh =
+            |name: &str| self.progress.get(name).is_some_and(|progress| progress.heard.elapsed() < within);
+        let heard = members.voters().filter(|member| member.name == me || fresh(&member.name)).count();
+        heard >= members.majority()
+    }
+
     /// Writes entries to disk and to the tail. A disk that refuses ends the member.
     fn append(&mut self, entries: Vec<Entry>) -> bool {
         if let Err(error) = self.disk.append(&entries) {
