@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::context::Config;
 use crate::driver::Interests;
-use crate::facts::{Facts, Observed};
+use crate::facts::{Facts, Link, Observed};
 use crate::identity::{self, Identity};
 use crate::plan::{Condition, Decision};
 use crate::service::Role;
@@ -26,11 +26,11 @@ pub fn role_of(facts: &Facts) -> Observed<Role> {
 }
 
 /// What must be looked at to decide for this configuration and role.
-pub fn interests(config: Option<&Config>, role: Option<&Role>) -> Interests {
+pub fn interests(config: Option<&Config>, role: Option<&Role>, links: &Observed<Vec<Link>>) -> Interests {
     let mut interests = Interests { files: vec![identity::PATH.into()], ..Interests::default() };
     if let (Some(config), Some(role)) = (config, role) {
         match role {
-            Role::Vnf => vnf::interests(config, &mut interests),
+            Role::Vnf => vnf::interests(config, links, &mut interests),
             Role::Master | Role::Worker(_) | Role::Storage => node::interests(config, role, &mut interests),
         }
     }

@@ -27,6 +27,8 @@ pub struct Interests {
     pub units: Vec<String>,
     /// Kernel parameters, dotted.
     pub sysctls: Vec<String>,
+    /// `host:port` of the supervisor that this node will join through; asked for its CA bundle while it matters.
+    pub supervisor: Option<String>,
 }
 
 /// Why the loop goes round again.
@@ -149,12 +151,23 @@ impl Driver {
         delay
     }
 
-    /// Decides without applying: what `oneke-agent plan` prints.
+    /// Decides without applying: what `oneke-agent plan` prints. Looks again while a decision asks for dear parts that
+    /// were not read for it.
     pub async fn plan(&mut self, world: &mut impl World) -> (Decision, Report) {
-        let facts = self.look(world).await;
-        let (decision, mut report) = self.decide(&facts);
-        self.stand(&mut report, facts.wall);
-        (decision, report)
+        loop {
+            let facts = self.look(world).await;
+            let (decision, mut report) = self.decide(&facts);
+            let reads = std::mem::replace(&mut self.reads, decision.reads.clone());
+            let service = decision.reads.service.is_some() && reads.service.is_none();
+            let kubernetes = decision.reads.kubernetes.is_some() && reads.kubernetes.is_none();
+            if !service && !kubernetes {
+                self.stand(&mut report, facts.wall);
+                return (decision, report);
+            }
+            // Once read, a part stays read: this ends after three rounds at the latest.
+            self.reads.service = self.reads.service.or(reads.service);
+            self.reads.kubernetes = self.reads.kubernetes.or(reads.kubernetes);
+        }
     }
 
     /// Observes; again at once if what was learnt (the context, the role) widens what must be looked at.
@@ -163,7 +176,7 @@ impl Driver {
             let facts = world.observe(&self.interests, &self.reads).await;
             self.parse(&facts);
             let config = self.parsed.as_ref().and_then(|parsed| parsed.config.as_ref().ok());
-            let wanted = interests(config, role_of(&facts).known());
+            let wanted = interests(config, role_of(&facts).known(), &facts.links);
             if wanted == self.interests {
                 return facts;
             }

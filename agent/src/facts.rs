@@ -267,6 +267,9 @@ pub struct Facts {
     pub links: Observed<Vec<Link>>,
     /// The cluster.
     pub kubernetes: Kubernetes,
+    /// The supervisor named in the interests: hash of the CA bundle at its `/cacerts` (`K10` form's hash). Absent if
+    /// none was named; Unknown says why it does not answer.
+    pub supervisor: Observed<String>,
     /// HAProxy; Absent where it does not run.
     pub haproxy: Observed<HaproxyStats>,
     /// VRRP instances by name; Absent where Keepalived does not run.

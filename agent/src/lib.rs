@@ -5,6 +5,7 @@
 //! - [`facts`]: one observation of everything; each part known, absent, or unknown.
 //! - [`plan`]: what a pass decides: effects, conditions, when to look again.
 //! - [`identity`]: who this VM is, pinned on its disk.
+//! - [`token`], [`seal`]: RKE2's join tokens, and the envelope in which one travels to the VM that shall join.
 //! - [`decide`]: one decision from all deciders.
 //! - [`node`], [`vnf`], [`signals`]: the deciders; pure functions that do not know each other.
 //! - [`driver`]: observe, decide, apply, report, wait: the one loop, and the one seam, `trait World`.
@@ -13,6 +14,7 @@
 //! Everything above `world` is the core: values in, values out. `clippy.toml` keeps the clock, files, sockets,
 //! processes, the environment and randomness out of it.
 
+pub mod cli;
 pub mod context;
 pub mod decide;
 pub mod driver;
@@ -20,6 +22,9 @@ pub mod facts;
 pub mod identity;
 pub mod node;
 pub mod plan;
+pub mod seal;
 pub mod service;
 pub mod signals;
+pub mod token;
 pub mod vnf;
+pub mod world;

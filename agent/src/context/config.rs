@@ -1,11 +1,12 @@
 //! The context parsed, defaulted and validated: it cannot be wrong any more.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use ipnet::IpNet;
-
+use super::forms;
+use super::lint;
+use super::nics::{self, Nic};
+use super::node::NodeConfig;
 use super::problem::{Problem, Warning};
 use super::reader::Reader;
+use super::table::Roles;
 use super::vars::Vars;
 use super::vnf::VnfConfig;
 use crate::service::{Role, VmId};
@@ -44,137 +45,63 @@ pub struct OneGateConfig {
     pub verify: bool,
 }
 
-/// A NIC of this VM: `ETHx_*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nic {
-    /// The x of `ETHx`.
-    pub index: u8,
-    /// `ETHx_MAC`, lower case.
-    pub mac: String,
-    /// `ETHx_IP`, without a prefix.
-    pub ip: Option<Ipv4Addr>,
-    /// Prefix length by the inference rules of contract.md 1.0.
-    pub prefix: u8,
-    /// `ETHx_GATEWAY`.
-    pub gateway: Option<Ipv4Addr>,
-    /// `ETHx_MTU`.
-    pub mtu: Option<u32>,
-    /// `ETHx_VROUTER_MANAGEMENT`.
-    pub management: bool,
-    /// `ONEAPP_VROUTER_ETHx_VIPn` with their prefix length, by n; VIP0 falls back to `ETHx_VROUTER_IP`.
-    pub vips: Vec<(u8, Ipv4Addr, u8)>,
-}
-
-impl Nic {
-    /// `ethX`: the name by which the context and the variables call it.
-    pub fn name(&self) -> String {
-        format!("eth{}", self.index)
-    }
-}
-
-/// How joiners get their token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum TokenMode {
-    /// Sealed to each joiner's key; nothing readable in OneGate.
-    #[default]
-    Sealed,
-    /// `ONEGATE_K8S_TOKEN` in clear, for services that mix with the old appliance.
-    Plain,
-}
-
-/// What RKE2 nodes read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeConfig {
-    /// `ONEAPP_VROUTER_ETH0_VIP0`.
-    pub eth0_vip0: Option<Ipv4Addr>,
-    /// `ONEAPP_VROUTER_ETH1_VIP0`.
-    pub eth1_vip0: Option<Ipv4Addr>,
-    /// `ONEAPP_RKE2_SUPERVISOR_EP` or its default: host and port. `None`: no vnf and no endpoint; use the masters' own.
-    pub supervisor: Option<(String, u16)>,
-    /// `ONEAPP_K8S_CONTROL_PLANE_EP` likewise.
-    pub control_plane: Option<(String, u16)>,
-    /// `ONEAPP_K8S_EXTRA_SANS`, split, without empties.
-    pub extra_sans: Vec<String>,
-    /// `ONEAPP_K8S_CLUSTER_CIDR`; two for dual stack.
-    pub cluster_cidr: Vec<IpNet>,
-    /// `ONEAPP_K8S_SERVICE_CIDR`.
-    pub service_cidr: Vec<IpNet>,
-    /// `ONEAPP_K8S_HTTP_PROXY`.
-    pub http_proxy: Option<String>,
-    /// `ONEAPP_K8S_HTTPS_PROXY`.
-    pub https_proxy: Option<String>,
-    /// `ONEAPP_K8S_NO_PROXY`.
-    pub no_proxy: Option<String>,
-    /// `ONEAPP_RKE2_CLOUD_CONTROLLER_ENABLED`.
-    pub cloud_controller: bool,
-    /// `ONEAPP_K8S_MULTUS_ENABLED`.
-    pub multus: bool,
-    /// `ONEAPP_K8S_MULTUS_CONFIG`, decoded.
-    pub multus_config: Option<String>,
-    /// `ONEAPP_K8S_CNI_PLUGIN`.
-    pub cni: String,
-    /// `ONEAPP_K8S_CNI_CONFIG`, decoded.
-    pub cni_config: Option<String>,
-    /// `ONEAPP_K8S_CILIUM_BGP_ENABLED`.
-    pub cilium_bgp: bool,
-    /// `ONEAPP_K8S_CILIUM_RANGE*`.
-    pub cilium_ranges: Vec<IpNet>,
-    /// `ONEAPP_K8S_LONGHORN_ENABLED`.
-    pub longhorn: bool,
-    /// `ONEAPP_K8S_METALLB_ENABLED`.
-    pub metallb: bool,
-    /// `ONEAPP_K8S_METALLB_CLASS`.
-    pub metallb_class: String,
-    /// `ONEAPP_K8S_METALLB_CONFIG`, decoded.
-    pub metallb_config: Option<String>,
-    /// `ONEAPP_K8S_METALLB_RANGE*`, as `first-last`.
-    pub metallb_ranges: Vec<(IpAddr, IpAddr)>,
-    /// `ONEAPP_K8S_TRAEFIK_ENABLED`.
-    pub traefik: bool,
-    /// `ONE_SERVICE_AIRGAPPED`.
-    pub airgapped: bool,
-    /// The four listeners of the vnf: `ONEAPP_VNF_HAPROXY_LBn_IP` verbatim, published as it stands, and the port.
-    pub lb: [LbEndpoint; 4],
-    /// `ONEAPP_VNF_DNS_ENABLED` as nodes read it: default YES.
-    pub vnf_dns: bool,
-    /// `FALLBACK_GW`.
-    pub fallback_gw: Option<Ipv4Addr>,
-    /// `FALLBACK_DNS`.
-    pub fallback_dns: Option<Ipv4Addr>,
-    /// `ONEAPP_K8S_TOKEN_MODE`.
-    pub token_mode: TokenMode,
-    /// `ONEAPP_STORAGE_*`.
-    pub storage: StorageConfig,
-}
-
-/// Where a vnf listens, as a node publishes it.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct LbEndpoint {
-    /// An address or a placeholder such as `<ETH0_EP0>`; `None`: the ETH0 VIP, if there is one.
-    pub ip: Option<String>,
-    /// 9345, 6443, 443, 80 by default.
-    pub port: u16,
-}
-
-/// The storage role's disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StorageConfig {
-    /// `ONEAPP_STORAGE_DEVICE`.
-    pub device: Option<String>,
-    /// `ONEAPP_STORAGE_FILESYSTEM`: xfs or ext4.
-    pub filesystem: String,
-    /// `ONEAPP_STORAGE_MOUNTPOINT`.
-    pub mountpoint: String,
-}
-
 impl Config {
     /// Reads a context for `role`; `None` holds it against every role's rules, as `check` does.
     ///
     /// # Errors
     /// Every problem of the variables that the role reads.
     pub fn read(vars: &Vars, role: Option<Role>) -> Result<Self, Vec<Problem>> {
-        let reader = Reader::new(vars, role);
-        let (problems, _warnings) = reader.finish();
-        Err(problems)
+        let (config, problems, warnings) = Self::examine(vars, role);
+        if problems.is_empty() { Ok(Self { warnings, ..config }) } else { Err(problems) }
+    }
+
+    /// The same with the warnings beside the problems; with problems the configuration must not be used.
+    pub(super) fn examine(vars: &Vars, role: Option<Role>) -> (Self, Vec<Problem>, Vec<Warning>) {
+        let mut reader = Reader::new(vars, role);
+        let config = Self::read_all(&mut reader);
+        lint::read(&mut reader);
+        let (problems, warnings) = reader.finish();
+        (config, problems, warnings)
+    }
+
+    /// Reads everything; where there is a problem, a default stands in that is never used.
+    fn read_all(reader: &mut Reader<'_>) -> Self {
+        let nics = nics::read(reader);
+        let routes = matches!(reader.role(), None | Some(Role::Vnf));
+        let mut id = |name| reader.value(name, Roles::ALL, |text| forms::number(text, 0, u32::MAX));
+        let (vm, service, vrouter) = (id("VMID").map(VmId), id("SERVICE_ID"), id("VROUTER_ID"));
+        Self {
+            vm,
+            service,
+            vrouter,
+            onegate: OneGateConfig::read(reader),
+            report_ready: reader.on("REPORT_READY", Roles::ALL),
+            node: NodeConfig::read(reader, &nics),
+            vnf: if routes { VnfConfig::read(reader, &nics) } else { VnfConfig::default() },
+            nics,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl OneGateConfig {
+    /// Reads these variables alone: OneGate is asked for the role before the rest can be judged by it.
+    pub fn read(reader: &mut Reader<'_>) -> Self {
+        let endpoint = reader.value("ONEGATE_ENDPOINT", Roles::ALL, forms::http_url);
+        if reader.text("ONEGATE_ENDPOINT").is_none() {
+            reader.warn(
+                "ONEGATE_ENDPOINT",
+                "is not in the context: set TOKEN=YES in the VM template's CONTEXT",
+            );
+        }
+        let ca = reader.value("ONEAPP_ONEGATE_CA", Roles::ALL, |text| {
+            forms::base64_text(text).filter(|pem| pem.contains("-----BEGIN CERTIFICATE-----"))
+        });
+        let verify = !reader.on("ONEAPP_ONEGATE_INSECURE", Roles::ALL);
+        if !verify {
+            let message = "OneGate's certificate is not checked: whoever answers in its place is believed";
+            reader.warn("ONEAPP_ONEGATE_INSECURE", message);
+        }
+        Self { endpoint, ca, verify }
     }
 }

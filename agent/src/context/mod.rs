@@ -1,13 +1,26 @@
 //! From `context.sh` to a [`Config`]: quoting, then meaning; every problem at once, nothing executed.
 
 mod config;
+mod forms;
+mod interfaces;
+mod lint;
+mod manifests;
+mod networks;
+mod nics;
+mod node;
+pub mod placeholder;
 mod problem;
+mod quoting;
 mod reader;
+pub mod show;
 pub mod table;
 mod vars;
 pub mod vnf;
 
-pub use config::{Config, LbEndpoint, Nic, NodeConfig, OneGateConfig, StorageConfig, TokenMode};
+pub use config::{Config, OneGateConfig};
+pub use interfaces::{Selected, Selection, select};
+pub use nics::Nic;
+pub use node::{LbEndpoint, NodeConfig, StorageConfig, TokenMode};
 pub use problem::{Problem, Warning};
 pub use reader::Reader;
-pub use vars::{ParseError, Vars};
+pub use vars::{ParseError, Vars, repair_ssh_keys};

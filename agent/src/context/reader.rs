@@ -1,10 +1,15 @@
 //! Reads variables into values and collects every problem on the way, so that all are told at once.
 
 use super::problem::{Problem, Warning};
+use super::table::{self, Roles};
 use super::vars::Vars;
 use crate::service::Role;
 
-/// A context being read for one role.
+/// The longest part of a value that a problem repeats: enough to recognise it, short enough for a log line.
+const SHOWN: usize = 120;
+
+/// A context being read for one role. Problems and warnings of variables that do not concern the role are dropped:
+/// newer front ends put every input into every role's context.
 pub struct Reader<'a> {
     vars: &'a Vars,
     role: Option<Role>,
@@ -35,7 +40,12 @@ impl<'a> Reader<'a> {
 
     /// A boolean: `YES`, `yes`, `1` (any case of yes) are true, everything else is false, unset or empty is `default`.
     pub fn flag(&self, name: &str, default: bool) -> bool {
-        self.text(name).map_or(default, |value| value.eq_ignore_ascii_case("YES") || value == "1")
+        self.text(name).map_or(default, is_yes)
+    }
+
+    /// A boolean with the table's default for `roles`.
+    pub fn on(&self, name: &str, roles: Roles) -> bool {
+        self.flag(name, table::find(name, roles).is_some_and(|variable| is_yes(variable.default)))
     }
 
     /// Parses the text, or records a problem with `expected` and returns `None`.
@@ -53,14 +63,54 @@ impl<'a> Reader<'a> {
         parsed
     }
 
-    /// Records a problem.
-    pub fn problem(&mut self, name: &str, value: &str, expected: impl Into<String>) {
-        self.problems.push(Problem { variable: name.into(), value: value.into(), expected: expected.into() });
+    /// Parses the text, or the table's default for `roles`; a problem says the table's form.
+    pub fn value<T>(&mut self, name: &str, roles: Roles, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let variable = table::find(name, roles);
+        let default = variable.map_or("", |variable| variable.default);
+        let value = self.text(name).unwrap_or(default);
+        if value.is_empty() {
+            return None;
+        }
+        let parsed = parse(value);
+        if parsed.is_none() {
+            let form = variable.map_or(table::Form::Text, |variable| variable.form);
+            self.problem(name, value, format!("expected {form}"));
+        }
+        // A value that is refused stops the agent; what is read of it in its place is never used.
+        parsed.or_else(|| parse(default).filter(|_| !default.is_empty()))
     }
 
-    /// Records a warning.
+    /// Reads something that matters only if `used`; otherwise its problems become warnings: a value that nobody uses
+    /// did no harm in the old appliance and stops nothing here.
+    pub fn only_if<T>(&mut self, used: bool, read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.problems.len();
+        let value = read(self);
+        if !used {
+            for Problem { variable, value, expected } in self.problems.drain(before..) {
+                let message = format!("{value:?} is not used now, but would be refused: {expected}");
+                self.warnings.push(Warning { variable, message });
+            }
+        }
+        value
+    }
+
+    /// Records a problem, if it concerns the role; a secret value is masked, a long one cut.
+    pub fn problem(&mut self, name: &str, value: &str, expected: impl Into<String>) {
+        if table::concerns(name, self.role.as_ref()) {
+            let value = super::show::masked(name, value);
+            let value = match value.char_indices().nth(SHOWN) {
+                Some((end, _)) => format!("{}...", &value[..end]),
+                None => value.into_owned(),
+            };
+            self.problems.push(Problem { variable: name.into(), value, expected: expected.into() });
+        }
+    }
+
+    /// Records a warning, if it concerns the role.
     pub fn warn(&mut self, name: &str, message: impl Into<String>) {
-        self.warnings.push(Warning { variable: name.into(), message: message.into() });
+        if table::concerns(name, self.role.as_ref()) {
+            self.warnings.push(Warning { variable: name.into(), message: message.into() });
+        }
     }
 
     /// Everything that was found, sorted and without repetition.
@@ -71,4 +121,9 @@ impl<'a> Reader<'a> {
         self.warnings.dedup();
         (self.problems, self.warnings)
     }
+}
+
+/// The old appliance's rule: `upcase` is `YES` or `1` (contract.md 1.0). `true` and `on` are no.
+pub(super) fn is_yes(value: &str) -> bool {
+    value.eq_ignore_ascii_case("YES") || value == "1"
 }

@@ -1,12 +1,22 @@
 //! What OneGate tells of this VM and its service, as values; and the attributes by which its VMs talk.
 
+mod answer;
 mod attribute;
+pub mod digest;
+mod endpoint;
+pub mod names;
+pub mod offers;
+mod parse;
+mod vrouter;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-pub use attribute::{AttributeName, AttributeValue, Unpublishable};
+pub use answer::AnswerError;
+pub use attribute::{AttributeName, AttributeValue, Unpublishable, render};
+pub use endpoint::needs_link_route;
+pub use vrouter::{Holder, Lease, VNet, VRouter, VRouterNic};
 
 /// OpenNebula's ID of a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -119,6 +129,8 @@ pub struct VmNic {
     pub mac: String,
     /// IPv4 address.
     pub ip: Option<IpAddr>,
+    /// IPv6 address: the static one, else the global, else the unique local one.
+    pub ip6: Option<Ipv6Addr>,
     /// Name of the virtual network.
     pub network: String,
     /// The address is outside the guest (an alias with EXTERNAL=YES).
@@ -133,6 +145,10 @@ pub mod state {
     pub const RUNNING: i32 = 2;
     /// The whole service goes.
     pub const UNDEPLOYING: i32 = 3;
+    /// A VM is off, or fails.
+    pub const WARNING: i32 = 4;
+    /// It scaled a moment ago.
+    pub const COOLDOWN: i32 = 10;
 }
 
 /// The service as `/service?extended` shows it.

@@ -1,13 +1,44 @@
-//! Decides what the cloud is told: readiness and state.
+//! Decides what the cloud is told of this VM: its state in one word, and READY on proof.
 
 use crate::context::Config;
 use crate::facts::Facts;
-use crate::plan::Decision;
+use crate::plan::{Attributes, Decision, Effect, Status};
+use crate::service::{AttributeName, AttributeValue, names};
 
-/// The one word for where this VM stands.
+/// The one word for where this VM stands: `waiting`, `founding`, `joining`, `starting`, `running`.
 pub fn phase(decision: &Decision) -> &'static str {
-    if decision.is_ready() { "running" } else { "waiting" }
+    if decision.is_ready() {
+        return "running";
+    }
+    let entered = decision.conditions.iter().find(|c| c.kind == "ClusterEntered");
+    match entered.map(|c| (c.status, c.reason.as_str())) {
+        Some((Status::True, _)) => "starting",
+        Some((_, "Founding" | "ClaimingFounding")) => "founding",
+        Some((_, "Joining")) => "joining",
+        Some(_) | None => "waiting",
+    }
 }
 
-/// Adds what must be told.
-pub fn decide(_config: &Config, _facts: &Facts, _decision: &mut Decision) {}
+/// Adds one publication of everything that this VM's attributes do not say yet. Nothing is published while OneGate
+/// has not told what they say: it would be a write without need, and it would fail.
+pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) {
+    wish(decision, names::STATE, phase(decision));
+    if config.report_ready && decision.is_ready() {
+        wish(decision, names::READY, "YES");
+    }
+    let Some(me) = facts.me.last.known().filter(|vm| vm.attributes.is_some()) else { return };
+    let wanted = std::mem::take(&mut decision.publish);
+    let attributes: Attributes = wanted
+        .into_iter()
+        .filter(|(name, value)| me.attribute(name.as_str()) != Some(value.as_str()))
+        .collect();
+    if !attributes.is_empty() {
+        decision.effects.push(Effect::Publish { vm: None, attributes });
+    }
+}
+
+fn wish(decision: &mut Decision, name: &str, value: &str) {
+    let name = AttributeName::new(name).expect("our own names are well formed");
+    let value = AttributeValue::new(value).expect("our own words survive OneGate");
+    decision.publish.insert(name, value);
+}

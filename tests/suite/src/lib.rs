@@ -1,1 +1,4 @@
-//! Begun.
+//! What the golden cases, replays and benchmarks share.
+
+pub mod captures;
+pub mod replay;

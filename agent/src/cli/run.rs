@@ -1,0 +1,43 @@
+//! `oneke-agent run`: the loop, for ever.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::{Exit, Run};
+use crate::driver::Driver;
+use crate::world::status_file::{DIRECTORY, Lock, last};
+use crate::world::{ContextSource, Machine, journal};
+
+/// `status` holds the lock for an instant while it looks.
+const LOCK_ATTEMPTS: u32 = 20;
+
+/// Runs until it is told to stop.
+pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
+    let directory = Path::new(DIRECTORY);
+    let _lock = lock(directory)?;
+    journal::open(arguments.verbose);
+    // Only the times of conditions are continued from it: a report that does not read costs those.
+    let earlier = last(directory).ok().flatten().map(|(report, _)| report);
+    super::runtime()?.block_on(async {
+        let source = ContextSource::new(arguments.context.as_deref());
+        let mut machine = Machine::new(source).context("could not take over the process's signals")?;
+        tracing::info!("oneke-agent {} starts", env!("CARGO_PKG_VERSION"));
+        Driver::resume(earlier).run(&mut machine).await;
+        tracing::info!("oneke-agent stops: it was asked to");
+        Ok(Exit::Done)
+    })
+}
+
+fn lock(directory: &Path) -> anyhow::Result<Lock> {
+    for _ in 0..LOCK_ATTEMPTS {
+        if let Some(lock) = Lock::take(directory)? {
+            return Ok(lock);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    bail!(
+        "another oneke-agent runs already (see systemctl status oneke-agent): two would undo each other's work"
+    )
+}

@@ -1,0 +1,297 @@
+//! Parsers of values: each takes the whole text and says yes or no. Blanks at the ends are forgiven, since people type
+//! them; nothing else is.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ipnet::IpNet;
+
+/// A whole number within bounds: digits only, no sign, no `0x`.
+pub(super) fn number(text: &str, low: u32, high: u32) -> Option<u32> {
+    let text = text.trim();
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|number| digits && (low..=high).contains(number))
+}
+
+/// 1 to 65535.
+pub(super) fn port(text: &str) -> Option<u16> {
+    number(text, 1, 65_535).and_then(|port| u16::try_from(port).ok())
+}
+
+pub(super) fn ipv4(text: &str) -> Option<Ipv4Addr> {
+    text.trim().parse().ok()
+}
+
+/// An address and its `/length`, if it has one: 0 to 32.
+pub(super) fn ipv4_prefixed(text: &str) -> Option<(Ipv4Addr, Option<u8>)> {
+    match text.trim().split_once('/') {
+        None => Some((ipv4(text)?, None)),
+        Some((ip, length)) => Some((ip.parse().ok()?, Some(number(length, 0, 32)? as u8))),
+    }
+}
+
+/// A netmask as its length; the length itself is taken as well.
+pub(super) fn mask(text: &str) -> Option<u8> {
+    let text = text.trim();
+    if let Some(length) = number(text.strip_prefix('/').unwrap_or(text), 0, 32) {
+        return Some(length as u8);
+    }
+    ipnet::ipv4_mask_to_prefix(text.parse().ok()?).ok()
+}
+
+/// Six pairs of hex digits; lower case.
+pub(super) fn mac(text: &str) -> Option<String> {
+    let text = text.trim();
+    let pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
+    let right = text.split(':').count() == 6 && text.split(':').all(pair);
+    right.then(|| text.to_ascii_lowercase())
+}
+
+/// A network, whether or not its host bits are zero.
+pub(super) fn cidr(text: &str) -> Option<IpNet> {
+    let (_, length) = text.trim().split_once('/')?;
+    number(length, 0, 128)?;
+    text.trim().parse().ok()
+}
+
+/// One network, or one of each family; host bits cleared.
+pub(super) fn cidr_pair(text: &str) -> Option<Vec<IpNet>> {
+    let networks: Option<Vec<IpNet>> = text.split(',').map(|item| Some(cidr(item)?.trunc())).collect();
+    networks.filter(|networks| match networks[..] {
+        [_] => true,
+        [a, b] => a.addr().is_ipv4() != b.addr().is_ipv4(),
+        _ => false,
+    })
+}
+
+/// `FIRST-LAST`, one address, or a network as its first and last address; several apart by commas.
+pub(super) fn ranges(text: &str) -> Option<Vec<(IpAddr, IpAddr)>> {
+    let range = |item: &str| -> Option<(IpAddr, IpAddr)> {
+        if let Some((first, last)) = item.split_once('-') {
+            let (first, last): (IpAddr, IpAddr) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+            return (first.is_ipv4() == last.is_ipv4() && first <= last).then_some((first, last));
+        }
+        if item.contains('/') {
+            let network = cidr(item)?;
+            return Some((network.network(), network.broadcast()));
+        }
+        let one = item.trim().parse().ok()?;
+        Some((one, one))
+    };
+    text.split(',').map(range).collect()
+}
+
+/// A host and a port. A scheme and a final slash are taken off, and an absent port is `None`: the caller warns.
+pub(super) struct Endpoint {
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+    pub(super) scheme: bool,
+}
+
+pub(super) fn endpoint(text: &str) -> Option<Endpoint> {
+    let text = text.trim();
+    let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let place = bare.map_or(text, |bare| bare.trim_end_matches('/'));
+    let (host, port) = if let Some(rest) = place.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        host.parse::<Ipv6Addr>().ok()?;
+        (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
+    } else if place.parse::<Ipv6Addr>().is_ok() {
+        (place, None)
+    } else {
+        place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port)))
+    };
+    let port = match port {
+        Some(text) => Some(self::port(text)?),
+        None => None,
+    };
+    Some(Endpoint { host: self::host(host)?, port, scheme: bare.is_some() })
+}
+
+/// An address or a DNS name. What looks like an IPv4 address but is none is no name either.
+pub(super) fn host(text: &str) -> Option<String> {
+    let text = text.trim();
+    if text.parse::<IpAddr>().is_ok() {
+        return Some(text.to_owned());
+    }
+    is_dns_name(text).then(|| text.to_owned())
+}
+
+/// RFC 1123: labels of 1 to 63 letters, digits and inner hyphens, 253 in all; not digits alone at the end.
+fn is_dns_name(text: &str) -> bool {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let label = |label: &str| {
+        let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        inner && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let numeric = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    text.len() <= 253 && text.split('.').all(label) && !numeric
+}
+
+/// Names and addresses for a certificate, without the empty ones: OneFlow's `${vnf...ETH0_IP}` is empty on vnf
+/// (onegate.md). A leading `*.` is allowed.
+pub(super) fn names(text: &str) -> Option<Vec<String>> {
+    let items = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty());
+    let name = |item: &str| host(item.strip_prefix("*.").unwrap_or(item)).map(|_| item.to_owned());
+    items.map(name).collect()
+}
+
+/// A proxy: `http://`, `https://` or `socks5://`, or bare `host:port`, which Go's clients take as http.
+pub(super) fn proxy(text: &str) -> Option<String> {
+    let text = text.trim();
+    let place = match text.split_once("://") {
+        Some(("http" | "https" | "socks5", place)) => place,
+        Some(_) => return None,
+        None => text,
+    };
+    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+    let wild = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '\\' | '`' | '$');
+    (!text.contains(wild) && endpoint(place.trim_end_matches('/')).is_some_and(|e| !e.scheme))
+        .then(|| text.to_owned())
+}
+
+/// What is reached without the proxy: a list that ends up in a file of variables, so it stays on its line.
+pub(super) fn no_proxy(text: &str) -> Option<String> {
+    let wild = |c: char| c.is_control() || matches!(c, '"' | '\'' | '\\' | '`' | '$');
+    (!text.contains(wild)).then(|| text.trim().to_owned())
+}
+
+/// An HTTP URL without its final slash.
+pub(super) fn http_url(text: &str) -> Option<String> {
+    let text = text.trim().trim_end_matches('/');
+    let place = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"))?;
+    let authority = place.split('/').next()?;
+    let clean = !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    (clean && endpoint(authority).is_some_and(|e| !e.scheme)).then(|| text.to_owned())
+}
+
+/// Base64 to text, with the line breaks forgiven that editors and OneFlow (`,` and a break) put in.
+pub(super) fn base64_text(text: &str) -> Option<String> {
+    let whole: String = text.chars().filter(|c| !c.is_whitespace() && *c != ',').collect();
+    String::from_utf8(STANDARD.decode(whole).ok()?).ok()
+}
+
+/// What Kubernetes takes as a load balancer class: an optional DNS prefix, a slash, and a label.
+pub(super) fn class(text: &str) -> Option<String> {
+    let text = text.trim();
+    let part = |part: &str| {
+        let inner = part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        let ends = part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.ends_with(|c: char| c.is_ascii_alphanumeric());
+        inner && ends && part.len() <= 63
+    };
+    (text.split('/').count() <= 2 && text.split('/').all(part)).then(|| text.to_owned())
+}
+
+/// An absolute path, neither `/` itself nor with `..`, control characters or blanks.
+pub(super) fn path(text: &str) -> Option<String> {
+    let text = text.trim();
+    let clean = !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    let inside = text.len() > 1 && !text.split('/').any(|part| part == "..");
+    let absolute = text.starts_with('/') && !text.trim_matches('/').is_empty();
+    (clean && inside && absolute).then(|| text.trim_end_matches('/').to_owned())
+}
+
+/// A path in `/dev`.
+pub(super) fn device(text: &str) -> Option<String> {
+    path(text).filter(|path| path.starts_with("/dev/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_digits_only() {
+        assert_eq!(port("6443"), Some(6443));
+        for wrong in ["0", "70000", "0x50", "1_000", "+80", "-1", "", "80 81"] {
+            assert_eq!(port(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn prefixes_are_in_range() {
+        assert_eq!(ipv4_prefixed("10.0.0.1/24 "), Some(([10, 0, 0, 1].into(), Some(24))));
+        for wrong in
+            ["10.0.0.1/33", "10.0.0.1/-1", "10.0.0.1/abc", "10.0.0.1/", "fd00::1", "10.0.0", "010.0.0.1"]
+        {
+            assert_eq!(ipv4_prefixed(wrong), None, "{wrong}");
+        }
+        assert_eq!((mask("255.255.255.0"), mask("24"), mask("/24")), (Some(24), Some(24), Some(24)));
+        assert_eq!((mask("255.0.255.0"), mask("ffff:ffff::")), (None, None));
+        for wrong in ["10.0.0.0", "10.0.0.0/-1", "10.0.0.0/0x10", "10.0.0.0/33", "/24"] {
+            assert_eq!(cidr(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn endpoints_have_a_host() {
+        let check = |text: &str| {
+            endpoint(text).map(|e| {
+                let port = e.port.map_or("none".to_owned(), |port| port.to_string());
+                format!("{} {port}{}", e.host, if e.scheme { " scheme" } else { "" })
+            })
+        };
+        assert_eq!(check("ep0.eth0.vr:9345").as_deref(), Some("ep0.eth0.vr 9345"));
+        assert_eq!(check("https://10.0.0.1:6443/").as_deref(), Some("10.0.0.1 6443 scheme"));
+        assert_eq!(check("[fd00::1]:6443").as_deref(), Some("fd00::1 6443"));
+        assert_eq!(check("fd00::1").as_deref(), Some("fd00::1 none"));
+        assert_eq!(check("host").as_deref(), Some("host none"));
+        for wrong in [
+            ":9345",
+            "",
+            "a:b",
+            "a:0",
+            "<ETH0_EP0>:9345",
+            "10.0.0.300:1",
+            "a/b:1",
+            "ftp://a:1",
+            "a b:1",
+            "[x]:1",
+        ] {
+            assert_eq!(check(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_kind_but_not_reversed() {
+        let check =
+            |text: &str| ranges(text).map(|r| r.iter().map(|(a, b)| format!("{a}-{b}")).collect::<Vec<_>>());
+        assert_eq!(
+            check("10.0.0.1 - 10.0.0.9,10.0.1.1").unwrap(),
+            ["10.0.0.1-10.0.0.9", "10.0.1.1-10.0.1.1"]
+        );
+        assert_eq!(check("10.0.0.0/28").unwrap(), ["10.0.0.0-10.0.0.15"]);
+        assert_eq!(check("fd00::1-fd00::ff").unwrap(), ["fd00::1-fd00::ff"]);
+        for wrong in ["10.0.0.9-10.0.0.1", "10.0.0.1-fd00::1", "10.0.0.1-", "x", "10.0.0.0/99", "10.0.0.1,"] {
+            assert_eq!(check(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn urls_paths_and_names_cannot_inject() {
+        assert!(proxy("http://user:pass@proxy.example:3128/").is_some() && proxy("proxy:3128").is_some());
+        for wrong in
+            ["ftp://p:1", "http://", "http://a b", "http://p:x", "http://p\nX=1", "http://p:1\"", "://x"]
+        {
+            assert_eq!(proxy(wrong), None, "{wrong}");
+        }
+        assert_eq!(http_url("http://169.254.16.9:5030/").as_deref(), Some("http://169.254.16.9:5030"));
+        assert_eq!((http_url("169.254.16.9:5030"), http_url("http://x y")), (None, None));
+        assert_eq!(path("/var/lib/longhorn/").as_deref(), Some("/var/lib/longhorn"));
+        for wrong in ["/", "//", "var", "/a/../b", "/a b", "/a\nb", ""] {
+            assert_eq!(path(wrong), None, "{wrong}");
+        }
+        assert_eq!((device("/dev/vdb").is_some(), device("/etc/passwd")), (true, None));
+        assert_eq!(names("localhost,127.0.0.1, ,*.x.org,").unwrap(), ["localhost", "127.0.0.1", "*.x.org"]);
+        assert_eq!((names("https://x"), names("a,b:1"), names("300.1.1.1")), (None, None, None));
+        assert!(class("metallb").is_some() && class("a.b/c-d").is_some() && class("a b").is_none());
+    }
+
+    #[test]
+    fn base64_forgives_line_breaks() {
+        assert_eq!(base64_text("YToK,\nIC0geAo=").as_deref(), Some("a:\n - x\n"));
+        assert_eq!((base64_text("a: b"), base64_text("/w==")), (None, None));
+    }
+}

@@ -1,0 +1,78 @@
+//! The cluster's networks: pods and services apart from each other and from the nodes' own.
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::forms;
+use super::nics::Nic;
+use super::reader::Reader;
+use super::table::Roles;
+
+const CLUSTER: &str = "ONEAPP_K8S_CLUSTER_CIDR";
+const SERVICE: &str = "ONEAPP_K8S_SERVICE_CIDR";
+
+/// The pods' and the services' networks.
+pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> (Vec<IpNet>, Vec<IpNet>) {
+    let cluster = network(reader, CLUSTER);
+    let service = network(reader, SERVICE);
+    if families(&cluster) != families(&service) {
+        let expected = format!("expected the same address families as {CLUSTER}={:?}", joined(&cluster));
+        reader.problem(SERVICE, &joined(&service), expected);
+    }
+    if let Some((a, b)) = first_overlap(&service, &cluster) {
+        let expected =
+            format!("expected a network apart from the pods': {a} overlaps {CLUSTER}={:?}", b.to_string());
+        reader.problem(SERVICE, &joined(&service), expected);
+    }
+    let own = told(reader, nics);
+    for (name, networks) in [(CLUSTER, &cluster), (SERVICE, &service)] {
+        for (nic, net) in &own {
+            if let Some((a, b)) = first_overlap(networks, std::slice::from_ref(net)) {
+                let expected = format!("expected a network apart from this VM's: {a} overlaps {b} of {nic}");
+                reader.problem(name, &joined(networks), expected);
+            }
+        }
+    }
+    (cluster, service)
+}
+
+fn network(reader: &mut Reader<'_>, name: &str) -> Vec<IpNet> {
+    let networks = reader.value(name, Roles::NODES, forms::cidr_pair).unwrap_or_default();
+    let typed = reader.text(name).unwrap_or_default();
+    if typed.split(',').filter_map(forms::cidr).any(|net| net != net.trunc()) {
+        reader.warn(name, format!("{typed:?} has host bits: {} is taken", joined(&networks)));
+    }
+    networks
+}
+
+/// The IPv4 network of each NIC that has an address.
+pub(super) fn of_nics(nics: &[Nic]) -> Vec<(String, IpNet)> {
+    let network = |nic: &Nic| {
+        let net = Ipv4Net::new(nic.ip?, nic.prefix).ok()?.trunc();
+        Some((nic.name(), IpNet::V4(net)))
+    };
+    nics.iter().filter_map(network).collect()
+}
+
+/// Those networks whose length the context tells, by `/length` or a mask; an inferred length is too rough a guess to
+/// refuse a cluster for: 10.0.0.1 alone would claim all of 10.0.0.0/8.
+fn told(reader: &Reader<'_>, nics: &[Nic]) -> Vec<(String, IpNet)> {
+    let told = |nic: &Nic| {
+        let ip = reader.text(&format!("ETH{}_IP", nic.index)).unwrap_or_default();
+        ip.contains('/') || reader.text(&format!("ETH{}_MASK", nic.index)).is_some()
+    };
+    of_nics(&nics.iter().filter(|nic| told(nic)).cloned().collect::<Vec<_>>())
+}
+
+fn families(networks: &[IpNet]) -> (usize, usize) {
+    let v4 = networks.iter().filter(|net| net.addr().is_ipv4()).count();
+    (v4, networks.len() - v4)
+}
+
+fn first_overlap(these: &[IpNet], those: &[IpNet]) -> Option<(IpNet, IpNet)> {
+    let pairs = these.iter().flat_map(|a| those.iter().map(move |b| (*a, *b)));
+    pairs.into_iter().find(|(a, b)| a.contains(b) || b.contains(a))
+}
+
+fn joined(networks: &[IpNet]) -> String {
+    networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}

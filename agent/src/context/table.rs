@@ -1,1 +1,0 @@
-//! The one table of variables. It feeds the parser, `oneke-agent check`, and `docs/context-variables.md`.

@@ -1,0 +1,119 @@
+//! What RKE2 nodes read, and what the image's build does.
+
+use super::{Form, Origin, Roles, Served, Variable, var};
+
+const NODES: Roles = Roles::NODES;
+const MASTER: Roles = Roles::MASTER;
+const DAMAGED: &str = "What is no base64, no YAML or no Kubernetes object is refused with line and column; the old \
+scripts wrote it down and RKE2 failed later.";
+const FROM_IMAGE: Served = Served::Build;
+
+pub(super) const VARIABLES: &[Variable] = &[
+    var("ONEAPP_VROUTER_ETH0_VIP0", Form::Ipv4Prefixed, NODES, "Public virtual address: default host of the four listeners and of both endpoints.").input(),
+    var("ONEAPP_VROUTER_ETH1_VIP0", Form::Ipv4Prefixed, NODES, "Private virtual address: the nodes' default gateway and name server.").input(),
+    var("FALLBACK_GW", Form::Ipv4, NODES, "Default gateway where there is no ETH1 virtual address."),
+    var("FALLBACK_DNS", Form::Ipv4, NODES, "Name server where there is no ETH1 virtual address."),
+    var("ONEAPP_VNF_DNS_ENABLED", Form::Bool, NODES, "Use the vnf's name server.").default("YES").input(),
+    var("ONEAPP_RKE2_SUPERVISOR_EP", Form::Endpoint, NODES, "Where joiners reach RKE2's supervisor; by default the ETH0 virtual address and LB0's port.")
+        .input()
+        .differs("Without it and without a virtual address the masters' own addresses are used (the old scripts wrote https://:9345). A scheme is taken off and an absent port is LB0's, each with a warning."),
+    var("ONEAPP_K8S_CONTROL_PLANE_EP", Form::Endpoint, NODES, "Where clients reach the Kubernetes API; by default the ETH0 virtual address and LB1's port.")
+        .input()
+        .differs("As ONEAPP_RKE2_SUPERVISOR_EP. With a scheme the old scripts put the name https into the certificate."),
+    var("ONEAPP_K8S_EXTRA_SANS", Form::Names, MASTER, "Further names in the API's certificate.")
+        .default("localhost,127.0.0.1")
+        .input()
+        .differs("Empty items are left out."),
+    var("ONEAPP_K8S_CLUSTER_CIDR", Form::CidrPair, NODES, "The pods' network.")
+        .default("10.42.0.0/16")
+        .input()
+        .differs("Refused if it overlaps the services' network or that of a NIC."),
+    var("ONEAPP_K8S_SERVICE_CIDR", Form::CidrPair, NODES, "The services' network.")
+        .default("10.43.0.0/16")
+        .input()
+        .differs("Refused if it overlaps the network of a NIC, or has other address families than the pods' network."),
+    var("ONEAPP_K8S_HTTP_PROXY", Form::Proxy, NODES, "Proxy of RKE2 and containerd for http.").input(),
+    var("ONEAPP_K8S_HTTPS_PROXY", Form::Proxy, NODES, "Proxy of RKE2 and containerd for https.").input(),
+    var("ONEAPP_K8S_NO_PROXY", Form::Names, NODES, "What is reached without the proxy; replaces the default.")
+        .input()
+        .differs("The default also holds the NICs' networks, .svc and .cluster.local, without which kubelets go through the proxy."),
+    var("ONEAPP_RKE2_CLOUD_CONTROLLER_ENABLED", Form::Bool, MASTER, "RKE2's own cloud controller; NO makes room for OpenNebula's.").default("YES").input(),
+    var("ONEAPP_K8S_TOKEN_MODE", Form::Choice(&["sealed", "plain"]), NODES, "How joiners get their token: sealed to each joiner's key, or plain in ONEGATE_K8S_TOKEN for services that mix with the old appliance.")
+        .default("sealed")
+        .from(Origin::New),
+    var("ONEAPP_K8S_CNI_PLUGIN", Form::Choice(&["canal", "calico", "cilium", "flannel", "none"]), MASTER, "The CNI plugin.")
+        .default("cilium")
+        .input()
+        .differs("Other names are refused; the old scripts passed them on and RKE2 failed."),
+    var("ONEAPP_K8S_CNI_CONFIG", Form::Base64Yaml, MASTER, "Replaces the CNI plugin's generated manifest.").input().differs(DAMAGED),
+    var("ONEAPP_K8S_CILIUM_BGP_ENABLED", Form::Bool, MASTER, "Cilium's BGP control plane and address pool.").default("NO").input(),
+    var("ONEAPP_K8S_CILIUM_RANGE*", Form::Cidr, MASTER, "Networks of Cilium's address pool, one a variable.")
+        .input()
+        .differs("What is no network is refused, the old scripts dropped it or passed /-1 and /0x10 on; IPv6 is taken."),
+    var("ONEAPP_K8S_MULTUS_ENABLED", Form::Bool, MASTER, "Multus, with whereabouts.").default("NO").input(),
+    var("ONEAPP_K8S_MULTUS_CONFIG", Form::Base64Yaml, MASTER, "Replaces Multus' generated manifest.").input().differs(DAMAGED),
+    var("ONEAPP_K8S_METALLB_ENABLED", Form::Bool, MASTER, "MetalLB.").default("NO").input(),
+    var("ONEAPP_K8S_METALLB_CLASS", Form::Class, MASTER, "MetalLB's load balancer class.")
+        .default("metallb")
+        .input()
+        .differs("Read at run time; the old image had it fixed when it was built."),
+    var("ONEAPP_K8S_METALLB_CONFIG", Form::Base64Yaml, MASTER, "Replaces MetalLB's generated address pool.").input().differs(DAMAGED),
+    var("ONEAPP_K8S_METALLB_RANGE*", Form::Ranges, MASTER, "Addresses of MetalLB's pool.")
+        .input()
+        .differs("IPv6, networks and several items are taken. What is none of these, a reversed range and a range outside every NIC's network are refused, not dropped."),
+    var("ONEAPP_K8S_LONGHORN_ENABLED", Form::Bool, MASTER, "Longhorn.").default("NO").input(),
+    var("ONEAPP_K8S_TRAEFIK_ENABLED", Form::Bool, MASTER, "Traefik.").default("NO").input(),
+    var("ONE_SERVICE_AIRGAPPED", Form::Bool, NODES, "Load the image archives that an air-gapped image carries.").default("NO"),
+    var("ONEAPP_STORAGE_DEVICE", Form::Device, NODES, "The data disk of a storage node.")
+        .differs("Paths outside of /dev are refused."),
+    var("ONEAPP_STORAGE_FILESYSTEM", Form::Choice(&["xfs", "ext4"]), NODES, "Its file system.")
+        .default("xfs")
+        .differs("Other kinds are refused: Longhorn takes these two."),
+    var("ONEAPP_STORAGE_MOUNTPOINT", Form::Path, NODES, "Where it is mounted.").default("/var/lib/longhorn"),
+    var("ONEAPP_K8S_STORAGE_DEVICE", Form::Device, Roles::NONE, "The user input behind ONEAPP_STORAGE_DEVICE. It reaches every role's context; the storage VM template alone turns it into that.")
+        .default("/dev/vdb")
+        .input()
+        .served(Served::No("set ONEAPP_STORAGE_DEVICE in the VM template")),
+    var("ONEAPP_K8S_STORAGE_FILESYSTEM", Form::Choice(&["xfs", "ext4"]), Roles::NONE, "The user input behind ONEAPP_STORAGE_FILESYSTEM.")
+        .default("xfs")
+        .input()
+        .served(Served::No("set ONEAPP_STORAGE_FILESYSTEM in the VM template")),
+    listener("ONEAPP_VNF_HAPROXY_LB0_IP", MASTER, "Where vnf listens for RKE2's supervisor; published verbatim. By default the ETH0 virtual address."),
+    port("ONEAPP_VNF_HAPROXY_LB0_PORT", "9345", "Its port; the masters' too."),
+    listener("ONEAPP_VNF_HAPROXY_LB1_IP", MASTER, "Where vnf listens for the Kubernetes API."),
+    port("ONEAPP_VNF_HAPROXY_LB1_PORT", "6443", "Its port; the masters' too."),
+    listener("ONEAPP_VNF_HAPROXY_LB2_IP", Roles::WORKER, "Where vnf listens for https of the ingress."),
+    port("ONEAPP_VNF_HAPROXY_LB2_PORT", "443", "Its port; the workers' is 32000 more."),
+    listener("ONEAPP_VNF_HAPROXY_LB3_IP", Roles::WORKER, "Where vnf listens for http of the ingress."),
+    port("ONEAPP_VNF_HAPROXY_LB3_PORT", "80", "Its port; the workers' is 32000 more."),
+];
+
+const fn listener(name: &'static str, roles: Roles, doc: &'static str) -> Variable {
+    var(name, Form::Ipv4OrPlaceholder, roles, doc)
+}
+
+const fn port(name: &'static str, default: &'static str, doc: &'static str) -> Variable {
+    var(name, Form::Port, NODES, doc).default(default).input()
+}
+
+/// Something that the old image's build, or its scripts alone, read.
+const fn build(name: &'static str, default: &'static str, doc: &'static str) -> Variable {
+    var(name, Form::Text, Roles::NONE, doc).default(default).served(FROM_IMAGE)
+}
+
+pub(super) const BUILD: &[Variable] = &[
+    build("ONE_SERVICE_VERSION", "", "Kubernetes' minor version."),
+    build("ONE_SERVICE_RKE2_RELEASE", "", "RKE2's release."),
+    build("ONE_SERVICE_RKE2_VERSION", "", "RKE2's tag."),
+    build("ONE_SERVICE_HELM_VERSION", "", "Version of the helm program."),
+    build("ONE_SERVICE_SETUP_DIR", "", "Base directory of the old scripts."),
+    build("ONE_ADDON_DIR", "", "Where the old image kept its add-ons."),
+    build("ONE_AIRGAP_DIR", "", "Where the old image kept its image archives."),
+    build("K8S_MANIFEST_DIR", "", "Where RKE2 finds manifests."),
+    build("K8S_IMAGE_DIR", "", "Where RKE2 finds image archives."),
+    build("ONEAPP_K8S_LONGHORN_CHART_VERSION", "", "Version of Longhorn's chart."),
+    build("ONEAPP_K8S_METALLB_CHART_VERSION", "", "Version of MetalLB's chart."),
+    build("ONEAPP_K8S_TRAEFIK_CHART_VERSION", "", "Version of Traefik's chart."),
+    build("ONEAPP_K8S_RUBY_VERSION", "", "Image of the old clean-up job, which the agent replaces.")
+        .served(Served::No("the agent removes dead nodes itself")),
+];

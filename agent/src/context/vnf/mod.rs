@@ -1,0 +1,71 @@
+//! The vnf role's variables: addresses, balancing, routing, NAT, names. What stands here cannot be wrong any more, so
+//! that rendering cannot fail.
+//!
+//! The meaning is the old appliance's wherever its daemons accepted the result. Where it went on without something
+//! (a balancer on an interface that is left out), so do we, with a warning; where it crashed or produced a file that
+//! its daemon refuses, the problem is told and the last good configuration stays.
+
+mod balancing;
+mod names;
+mod routing;
+mod vrrp;
+
+pub use balancing::{
+    Balancer, Check, HaproxyConfig, Host, LvsConfig, LvsMethod, Protocol, ProxyProtocol, Server,
+    VirtualServer,
+};
+pub(crate) use balancing::{limit, weight};
+pub use names::{DnsConfig, Forwarder, Listen};
+pub use routing::{Forward, NatConfig, RouterConfig};
+pub use vrrp::{Instance, Interval, Vip, Vrid, VrrpConfig};
+
+use super::Nic;
+use super::reader::Reader;
+
+/// What a vnf VM shall do.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct VnfConfig {
+    /// Virtual addresses and who carries them.
+    pub vrrp: VrrpConfig,
+    /// TCP balancing; `None`: switched off.
+    pub haproxy: Option<HaproxyConfig>,
+    /// IPVS balancing; `None`: switched off.
+    pub lvs: Option<LvsConfig>,
+    /// Which NICs forward.
+    pub router: RouterConfig,
+    /// Masquerading and port forwards; `None`: switched off.
+    pub nat: Option<NatConfig>,
+    /// Names; `None`: switched off.
+    pub dns: Option<DnsConfig>,
+}
+
+impl VnfConfig {
+    /// Reads all of it; problems and warnings go to the reader.
+    pub fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Self {
+        Self {
+            vrrp: vrrp::read(reader, nics),
+            haproxy: balancing::read_haproxy(reader, nics),
+            lvs: balancing::read_lvs(reader, nics),
+            router: routing::read_router(reader, nics),
+            nat: routing::read_nat(reader, nics),
+            dns: names::read(reader, nics),
+        }
+    }
+}
+
+/// A port that somebody else published; 1 to 65535.
+pub(crate) fn port(text: &str) -> Option<u16> {
+    super::forms::port(text)
+}
+
+/// The words of a list: apart by blanks, commas or semicolons.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split([' ', ',', ';']).map(str::trim).filter(|word| !word.is_empty())
+}
+
+/// The `n` of `PREFIXnSUFFIX`, written without leading zeros, as in the variables' names.
+fn index_in(name: &str, prefix: &str, suffix: &str) -> Option<u16> {
+    let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+    let index: u16 = digits.parse().ok()?;
+    (index.to_string() == digits).then_some(index)
+}

@@ -1,0 +1,156 @@
+//! Forwarding and NAT: `ONEAPP_VNF_ROUTER4_*`, `ONEAPP_VNF_NAT4_*`.
+
+use std::net::Ipv4Addr;
+
+use super::super::Nic;
+use super::super::forms::port;
+use super::super::placeholder;
+use super::super::reader::Reader;
+use super::index_in;
+
+/// Which NICs forward packets.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct RouterConfig {
+    /// By index; empty where routing is switched off.
+    pub forwarding: Vec<u8>,
+}
+
+/// What is translated.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct NatConfig {
+    /// NICs by index; what leaves by them takes their address.
+    pub outward: Vec<u8>,
+    /// Port forwards by their number.
+    pub forwards: Vec<Forward>,
+}
+
+/// A port forward, TCP and UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// To which address it was sent; `None`: to any.
+    pub to: Option<Ipv4Addr>,
+    /// To which port.
+    pub port: u16,
+    /// Where it goes instead.
+    pub target: Ipv4Addr,
+    /// To which port there; `None`: the same.
+    pub target_port: Option<u16>,
+}
+
+pub(super) fn read_router(reader: &mut Reader<'_>, nics: &[Nic]) -> RouterConfig {
+    let is_virtual_router = reader.text("VROUTER_ID").is_some();
+    if !reader.flag("ONEAPP_VNF_ROUTER4_ENABLED", is_virtual_router) {
+        return RouterConfig::default();
+    }
+    RouterConfig { forwarding: chosen(reader, "ONEAPP_VNF_ROUTER4_INTERFACES", true, nics) }
+}
+
+pub(super) fn read_nat(reader: &mut Reader<'_>, nics: &[Nic]) -> Option<NatConfig> {
+    if !reader.flag("ONEAPP_VNF_NAT4_ENABLED", false) {
+        return None;
+    }
+    Some(NatConfig {
+        outward: chosen(reader, "ONEAPP_VNF_NAT4_INTERFACES_OUT", false, nics),
+        forwards: forwards(reader, nics),
+    })
+}
+
+fn chosen(reader: &mut Reader<'_>, name: &str, unset_is_all: bool, nics: &[Nic]) -> Vec<u8> {
+    let mut chosen: Vec<u8> =
+        reader.interfaces(name, unset_is_all, nics).into_iter().map(|selected| selected.nic).collect();
+    chosen.sort_unstable();
+    chosen.dedup();
+    chosen
+}
+
+const FORWARD_FORM: &str = "expected [DEST:]PORT:NEWDEST[:NEWPORT], with IPv4 addresses, ports from 1 to 65535, and DEST an address or a placeholder such as <ETH0_EP0>";
+
+fn forwards(reader: &mut Reader<'_>, nics: &[Nic]) -> Vec<Forward> {
+    let prefix = "ONEAPP_VNF_NAT4_PORT_FWD";
+    let mut names: Vec<(u16, &str)> = reader
+        .vars()
+        .iter()
+        .filter(|(_, value)| !value.trim().is_empty())
+        .filter_map(|(name, _)| Some((index_in(name, prefix, "")?, name)))
+        .collect();
+    names.sort_unstable();
+    let mut forwards: Vec<Forward> = Vec::new();
+    for (_, name) in names {
+        let Some(forward) = reader.parse(name, FORWARD_FORM, |text| forward(text, nics)) else { continue };
+        let caught = |earlier: &&Forward| {
+            earlier.port == forward.port && (earlier.to.is_none() || earlier.to == forward.to)
+        };
+        if let Some(earlier) = forwards.iter().find(caught).filter(|earlier| **earlier != forward) {
+            let message = format!(
+                "never reached: port {} goes to {} by an earlier forward",
+                forward.port, earlier.target
+            );
+            reader.warn(name, message);
+        }
+        if forward.to.is_none() {
+            let message = format!(
+                "without DEST it also catches what only passes through this router to port {}",
+                forward.port
+            );
+            reader.warn(name, message);
+        }
+        forwards.push(forward);
+    }
+    forwards
+}
+
+fn forward(text: &str, nics: &[Nic]) -> Option<Forward> {
+    let mut parts: Vec<&str> = text.split(':').map(str::trim).collect();
+    // Trailing colons say nothing, as in the old appliance.
+    while parts.last().is_some_and(|part| part.is_empty()) {
+        parts.pop();
+    }
+    let to = match parts.first()? {
+        first if port(first).is_some() => None,
+        first => Some(if placeholder::is_placeholder(first) {
+            placeholder::resolve(nics, first)?
+        } else {
+            first.parse().ok()?
+        }),
+    };
+    let mut rest = parts.into_iter().skip(usize::from(to.is_some()));
+    let forward = Forward {
+        to,
+        port: port(rest.next()?)?,
+        target: rest.next()?.parse().ok()?,
+        target_port: rest.next().map_or(Some(None), |text| port(text).map(Some))?,
+    };
+    rest.next().is_none().then_some(forward)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwards_have_four_forms() {
+        let parsed =
+            |text| forward(text, &[]).map(|f| (f.to.is_some(), f.port, f.target.octets()[3], f.target_port));
+        assert_eq!(parsed("14.15.16.17:1234:10.11.12.13:4321"), Some((true, 1234, 13, Some(4321))));
+        assert_eq!(parsed("14.15.16.17:1234:10.11.12.13"), Some((true, 1234, 13, None)));
+        assert_eq!(parsed("1234:10.11.12.13:4321"), Some((false, 1234, 13, Some(4321))));
+        assert_eq!(parsed(" 1234 : 10.11.12.13 :"), Some((false, 1234, 13, None)));
+        for refused in [
+            ":",
+            "::",
+            "1234:",
+            "1.2.3.4:1:1.2.3.4:2:3",
+            "asd:1:1.2.3.4:1",
+            "0:1.2.3.4",
+            "70000:1.2.3.4",
+            "0x50:1.2.3.4",
+            "1_000:1.2.3.4",
+            "1:1.2.3.4:0",
+            "<ETH0_IP0>:1:1.2.3.4",
+            "1:<ETH0_IP0>",
+            "1::2",
+        ] {
+            assert_eq!(parsed(refused), None, "{refused}");
+        }
+    }
+}

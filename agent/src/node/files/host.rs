@@ -1,0 +1,80 @@
+//! What RKE2 wants of the machine below it: kernel modules, kernel parameters, and network managers that leave the
+//! cluster's links alone.
+
+use super::addons;
+use crate::context::Config;
+use crate::plan::{Content, FileSpec};
+use crate::service::Role;
+
+/// Loaded at boot by systemd-modules-load.
+pub const MODULES: &str = "/etc/modules-load.d/oneke-rke2.conf";
+/// Set at boot by systemd-sysctl.
+pub const SYSCTL: &str = "/etc/sysctl.d/90-oneke-rke2.conf";
+/// For NetworkManager, where it runs.
+pub const NETWORK_MANAGER: &str = "/etc/NetworkManager/conf.d/90-oneke-rke2.conf";
+/// For systemd-networkd.
+pub const NETWORKD: &str = "/etc/systemd/networkd.conf.d/90-oneke-rke2.conf";
+
+/// The kernel parameters of [`SYSCTL`], to be set at once as well.
+pub const PARAMETERS: [(&str, &str); 5] = [
+    // Limits that busy nodes reach (RKE2's documentation, "Known issues").
+    ("fs.inotify.max_user_instances", "8192"),
+    ("fs.inotify.max_user_watches", "524288"),
+    // Bridged packets pass the rules of kube-proxy and network policies; exist once br_netfilter is loaded.
+    ("net.bridge.bridge-nf-call-ip6tables", "1"),
+    ("net.bridge.bridge-nf-call-iptables", "1"),
+    ("net.ipv4.ip_forward", "1"),
+];
+
+/// Links that the networks of RKE2 make.
+const CLUSTER_LINKS: [&str; 9] = [
+    "cali*",
+    "cilium*",
+    "cni*",
+    "flannel*",
+    "lxc*",
+    "tunl*",
+    "vxlan.calico",
+    "vxlan-v6.calico",
+    "wireguard.cali",
+];
+
+/// The files.
+pub fn host(config: &Config, role: &Role) -> Vec<FileSpec> {
+    let mut modules = vec!["br_netfilter", "overlay"];
+    modules.extend(addons::modules(config, role));
+    let sysctl: String = PARAMETERS.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+    let links: Vec<String> = CLUSTER_LINKS.iter().map(|link| format!("interface-name:{link}")).collect();
+    vec![
+        public(MODULES, modules.join("\n") + "\n"),
+        public(SYSCTL, sysctl),
+        public(NETWORK_MANAGER, format!("[keyfile]\nunmanaged-devices={}\n", links.join(";"))),
+        // networkd removes routes and rules that are not its own when it restarts; Cilium's are not (Cilium's
+        // documentation, "System Requirements").
+        public(NETWORKD, "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n".into()),
+    ]
+}
+
+fn public(path: &str, text: String) -> FileSpec {
+    FileSpec { path: path.into(), mode: 0o644, content: Content::Public(text), checker: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{config, text, worker};
+    use super::*;
+
+    #[test]
+    fn the_machine_is_prepared() {
+        let mut config = config();
+        let files = host(&config, &worker());
+        assert_eq!(text(&files, MODULES), "br_netfilter\noverlay\n");
+        assert!(text(&files, SYSCTL).contains("fs.inotify.max_user_instances = 8192\n"));
+        assert!(
+            text(&files, NETWORK_MANAGER).starts_with("[keyfile]\nunmanaged-devices=interface-name:cali*;")
+        );
+        assert!(files.iter().all(|file| file.mode == 0o644 && file.content.as_str().ends_with('\n')));
+        config.node.longhorn = true;
+        assert_eq!(text(&host(&config, &worker()), MODULES), "br_netfilter\noverlay\niscsi_tcp\ndm_crypt\n");
+    }
+}

@@ -1,0 +1,138 @@
+//! A node that has joined: its unit is enabled and runs, OneGate or not; what works is told; a master may lead.
+
+use std::time::Duration;
+
+use crate::facts::Observed;
+use crate::plan::{Condition, Decision, Effect};
+use crate::service::{Role, names};
+
+use super::{Node, OnDisk, cluster_id, forget_joining, lead, publish};
+
+/// How often the cluster's API is asked until this node is Ready, and afterwards.
+const ASK_UNTIL_READY: Duration = Duration::from_millis(500);
+const ASK_WHEN_READY: Duration = Duration::from_secs(5);
+/// How often `/vm` is asked in steady state.
+const ASK_OWN: Duration = Duration::from_secs(10);
+
+/// What a member does.
+pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
+    decision.reads.me = ASK_OWN;
+    decision.conditions.push(Condition::met(
+        "ClusterEntered",
+        "Member",
+        format!("this node is {} in the cluster", node.name),
+    ));
+    enable(node, decision);
+    node.keep_running(decision);
+    let ready = node_ready(node, decision);
+    let serving = *node.role != Role::Master || api_ready(node, decision);
+    let asked = if ready && serving { ASK_WHEN_READY } else { ASK_UNTIL_READY };
+    decision.reads.kubernetes = Some(asked);
+    decision.look_again_within(asked);
+    tell(node, disk, ready && serving, decision);
+    if *node.role == Role::Master && serving {
+        lead::decide(node, disk, decision);
+    }
+}
+
+/// A joined node starts by itself after any power loss (invariant 2).
+fn enable(node: &Node<'_>, decision: &mut Decision) {
+    if node.facts.unit(node.unit()).known().is_some_and(|unit| !unit.enabled) {
+        decision.effects.push(Effect::EnableUnit(node.unit().into()));
+    }
+}
+
+fn node_ready(node: &Node<'_>, decision: &mut Decision) -> bool {
+    let name = &node.name;
+    let condition = match &node.facts.kubernetes.node {
+        Observed::Known(seen) if seen.ready => {
+            Condition::met("NodeReady", "Ready", format!("{name} is Ready in Kubernetes"))
+        }
+        Observed::Known(seen) => Condition::unmet(
+            "NodeReady",
+            "NotReady",
+            format!("{name} is not Ready in Kubernetes: {}", seen.message),
+        ),
+        Observed::Absent => Condition::unmet(
+            "NodeReady",
+            "NotRegistered",
+            format!("waiting for the kubelet to register {name}"),
+        ),
+        Observed::Unknown(why) => {
+            Condition::unknown("NodeReady", "ApiSilent", format!("waiting for the Kubernetes API: {why}"))
+        }
+    };
+    let ready = condition.status == crate::plan::Status::True;
+    decision.conditions.push(condition);
+    ready
+}
+
+fn api_ready(node: &Node<'_>, decision: &mut Decision) -> bool {
+    let condition = match &node.facts.kubernetes.readyz {
+        Observed::Known(()) => Condition::met("ApiReady", "Ready", "this server's Kubernetes API is ready"),
+        Observed::Absent => {
+            Condition::unmet("ApiReady", "NoCredentials", "waiting for RKE2 to write its kubeconfig")
+        }
+        Observed::Unknown(why) => Condition::unmet(
+            "ApiReady",
+            "NotReady",
+            format!("this server's Kubernetes API is not ready: {why}; etcd needs a majority of its members"),
+        ),
+    };
+    let ready = condition.status == crate::plan::Status::True;
+    decision.conditions.push(condition);
+    ready
+}
+
+/// What others may know. Backends are registered once they work and never withdrawn for a passing weakness: HAProxy
+/// checks health by itself.
+fn tell(node: &Node<'_>, disk: &OnDisk, works: bool, decision: &mut Decision) {
+    publish(decision, names::NODE_NAME, node.name.clone());
+    forget_joining(node.facts, decision);
+    if !works {
+        return;
+    }
+    let plain = node.config.node.token_mode == crate::context::TokenMode::Plain;
+    if let Some(id) = cluster_id(node.facts, disk) {
+        publish(decision, names::CLUSTER, id);
+    } else if node
+        .facts
+        .me
+        .last
+        .known()
+        .and_then(|vm| vm.attribute(names::CLUSTER))
+        .is_none_or(|v| v == names::FOUNDING)
+    {
+        publish(decision, names::CLUSTER, "joined");
+    }
+    match node.role {
+        Role::Master => {
+            publish(decision, names::MASTER, node.ip.to_string());
+            if let (true, Some(file)) = (plain, node.facts.file(super::SERVER_TOKEN).known()) {
+                publish(decision, names::TOKEN, file.content.expose().trim());
+            }
+            register(node, [0, 1], decision);
+        }
+        Role::Worker(_) => register(node, [2, 3], decision),
+        Role::Storage | Role::Vnf => {}
+    }
+}
+
+/// Registers this node behind the vnf's listeners: the same port for masters, the ingress NodePort for workers
+/// (contract.md 1.3: LB port + 32000).
+fn register(node: &Node<'_>, listeners: [usize; 2], decision: &mut Decision) {
+    for n in listeners {
+        let lb = &node.config.node.lb[n];
+        let vip = node.config.node.eth0_vip0.map(|ip| ip.to_string());
+        let Some(ip) = lb.ip.clone().or(vip) else { continue };
+        let server_port = if n < 2 { lb.port } else { lb.port.saturating_add(32_000) };
+        for (suffix, value) in [
+            ("IP", ip),
+            ("PORT", lb.port.to_string()),
+            ("SERVER_HOST", node.ip.to_string()),
+            ("SERVER_PORT", server_port.to_string()),
+        ] {
+            publish(decision, &format!("ONEGATE_HAPROXY_LB{n}_{suffix}"), value);
+        }
+    }
+}

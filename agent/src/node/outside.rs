@@ -1,0 +1,235 @@
+//! A node that has not joined: it founds, or asks for a ticket and enters; or waits and says for what.
+
+use std::time::Duration;
+
+use crate::context::TokenMode;
+use crate::facts::{Active, Observed};
+use crate::identity::Identity;
+use crate::plan::{Condition, Decision, Effect, Secret};
+use crate::service::{Role, names};
+
+use super::entry::{self, Founding};
+use super::ticket::{self, Ticket};
+use super::{Node, OnDisk, cluster_of, files, publish, write_if_different};
+
+/// While something is waited for that OneGate tells on this VM's own attributes: cheap to ask (onegate.md).
+const ASK_OWN: Duration = Duration::from_secs(1);
+/// A candidate for founding reads the whole service this often; there are few masters.
+const ASK_SERVICE: Duration = Duration::from_secs(2);
+
+/// Nothing is configured yet.
+pub fn decide(node: &Node<'_>, decision: &mut Decision) {
+    decision.reads.me = ASK_OWN;
+    decision.look_again_within(ASK_OWN);
+    publish(decision, names::NODE_NAME, node.name.clone());
+    let key = match ticket::key(node) {
+        Ok(key) => key,
+        Err(effect) => {
+            decision.effects.push(effect);
+            return decision
+                .conditions
+                .push(waiting("MakingKey", "making the key to which the join token will be sealed"));
+        }
+    };
+    if let Observed::Known(ticket) = ticket::received(node, &key) {
+        return join(node, &ticket, decision);
+    }
+    if *node.role == Role::Master {
+        found_or_wait(node, &key, decision);
+    } else {
+        ask(node, &key, decision);
+        decision.reads.service = outsiders_interval(node);
+        decision.conditions.push(waiting("WaitingForTicket", "waiting for a master to answer this VM's join request: the masters' own status says what they wait for"));
+    }
+}
+
+fn found_or_wait(node: &Node<'_>, key: &crate::seal::KeyPair, decision: &mut Decision) {
+    decision.reads.service = Some(ASK_SERVICE);
+    match entry::founding(node.vm, node.facts) {
+        Founding::Claim => {
+            publish(decision, names::CLUSTER, names::FOUNDING);
+            decision.conditions.push(waiting(
+                "ClaimingFounding",
+                "this VM has the lowest ID among the masters and claims to found the cluster",
+            ));
+        }
+        Founding::Found => {
+            publish(decision, names::CLUSTER, names::FOUNDING);
+            found(node, decision);
+            decision.conditions.push(waiting("Founding", "founding the cluster"));
+        }
+        Founding::Wait { reason, message, known } => {
+            withdraw_claim(node, decision);
+            ask(node, key, decision);
+            if matches!(reason, "ClusterExists" | "WaitingForFounder") {
+                decision.reads.service = outsiders_interval(node);
+            }
+            let kind = "ClusterEntered";
+            decision.conditions.push(if known {
+                Condition::unmet(kind, reason, message)
+            } else {
+                Condition::unknown(kind, reason, message)
+            });
+        }
+    }
+}
+
+/// Puts everything in place for the founder and starts it. Called only after a fresh [`Founding::Found`].
+fn found(node: &Node<'_>, decision: &mut Decision) {
+    let sealed = node.config.node.token_mode == TokenMode::Sealed;
+    let entry = files::Entry::Found { agent_token: sealed.then(|| node.facts.entropy.clone()) };
+    configure(node, &entry, decision);
+}
+
+/// The ticket is here: enter through the supervisor that it, or the context, names.
+fn join(node: &Node<'_>, ticket: &Ticket, decision: &mut Decision) {
+    withdraw_claim(node, decision);
+    let Some(server) = server(node, ticket) else {
+        return decision.conditions.push(waiting("NoSupervisor", "neither the context (ONEAPP_RKE2_SUPERVISOR_EP, a VIP) nor the ticket names a supervisor to join through"));
+    };
+    if let Err(condition) = reachable(node, &server, &ticket.token) {
+        return decision.conditions.push(condition);
+    }
+    let agent_token = ticket.agent_token.clone().filter(|_| *node.role == Role::Master);
+    let entry =
+        files::Entry::Join { server: format!("https://{server}"), token: ticket.token.clone(), agent_token };
+    configure(node, &entry, decision);
+    decision.conditions.push(waiting("Joining", format!("joining through {server}")));
+}
+
+/// Pins who this node is, writes what RKE2 reads, and starts it: in this order, so that a crash in between leaves
+/// either an outsider or a node that enters.
+fn configure(node: &Node<'_>, entry: &files::Entry, decision: &mut Decision) {
+    let identity = Identity {
+        vm: node.vm,
+        service: Some(node.service),
+        role: node.role.clone(),
+        node_name: Some(node.name.clone()),
+        node_ip: Some(node.ip),
+    };
+    if !matches!(Identity::observed(node.facts), Observed::Known(Ok(pinned)) if pinned == identity) {
+        decision.effects.push(identity.pin());
+    }
+    let (last, first): (Vec<_>, Vec<_>) =
+        node.files(entry).into_iter().partition(|file| file.path == super::CONFIG);
+    for file in first.into_iter().chain(last) {
+        write_if_different(node.facts, file, decision);
+    }
+    decision.effects.push(Effect::StartUnit(node.unit().into()));
+}
+
+/// Configured, but RKE2 has left no trace of having joined: a founder must still be the founder; a joiner may have got
+/// a new ticket since; neither is started into the void.
+pub fn enter(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
+    decision.reads.me = ASK_OWN;
+    decision.look_again_within(ASK_OWN);
+    publish(decision, names::NODE_NAME, node.name.clone());
+    match &disk.server {
+        None => enter_as_founder(node, decision),
+        Some(server) => enter_as_joiner(node, disk, server, decision),
+    }
+}
+
+fn runs(node: &Node<'_>) -> bool {
+    let state = node.facts.unit(node.unit());
+    state
+        .known()
+        .is_some_and(|unit| matches!(unit.active, Active::Active | Active::Activating | Active::Reloading))
+}
+
+fn enter_as_founder(node: &Node<'_>, decision: &mut Decision) {
+    publish(decision, names::CLUSTER, names::FOUNDING);
+    decision.conditions.push(waiting("Founding", "founding the cluster: RKE2 brings up etcd"));
+    if runs(node) {
+        return node.keep_running(decision);
+    }
+    decision.reads.service = Some(ASK_SERVICE);
+    match entry::founding(node.vm, node.facts) {
+        Founding::Found => node.keep_running(decision),
+        Founding::Claim => {}
+        Founding::Wait { reason, message, .. } => {
+            decision.conditions.push(Condition::unmet("FoundingAllowed", reason, message))
+        }
+    }
+}
+
+fn enter_as_joiner(node: &Node<'_>, disk: &OnDisk, server: &str, decision: &mut Decision) {
+    let address = server.strip_prefix("https://").unwrap_or(server);
+    let ticket = ticket::key(node).ok().map(|key| ticket::received(node, &key));
+    if let Some(Observed::Known(ticket)) = ticket {
+        let new = Some(&ticket.token) != disk.token.as_ref()
+            || self::server(node, &ticket).is_some_and(|now| now != address);
+        if new && reachable(node, address, &ticket.token).is_ok() {
+            join(node, &ticket, decision);
+            if runs(node) {
+                decision.effects.push(Effect::RestartUnit(node.unit().into()));
+            }
+            return;
+        }
+    }
+    decision.conditions.push(waiting("Joining", format!("joining through {address}")));
+    if runs(node) {
+        return node.keep_running(decision);
+    }
+    let token = disk.token.clone().unwrap_or_default();
+    match reachable(node, address, &token) {
+        Ok(()) => node.keep_running(decision),
+        Err(condition) => decision.conditions.push(condition),
+    }
+}
+
+/// The supervisor answers, and with the CA that the token names: else RKE2 would only fail against it.
+fn reachable(node: &Node<'_>, server: &str, token: &Secret) -> Result<(), Condition> {
+    let unmet = |reason, message| Err(Condition::unmet("SupervisorReachable", reason, message));
+    match (&node.facts.supervisor, cluster_of(token)) {
+        (Observed::Known(there), Some(wanted)) if *there != wanted => unmet(
+            "OtherCluster",
+            format!(
+                "the supervisor at {server} belongs to another cluster (its CA is {there:.12}.., the token's {wanted:.12}..): check ONEAPP_RKE2_SUPERVISOR_EP and the VIPs"
+            ),
+        ),
+        (Observed::Unknown(why), _) => {
+            unmet("SupervisorSilent", format!("waiting for the supervisor at {server}: {why}"))
+        }
+        (Observed::Known(_) | Observed::Absent, _) => Ok(()),
+    }
+}
+
+fn server(node: &Node<'_>, ticket: &Ticket) -> Option<String> {
+    let named = node.config.node.supervisor.as_ref().map(|(host, port)| super::host_port(host, *port));
+    named.or_else(|| ticket.server.clone())
+}
+
+/// Publishes the key, so that the leader can answer.
+fn ask(node: &Node<'_>, key: &crate::seal::KeyPair, decision: &mut Decision) {
+    if node.config.node.token_mode == TokenMode::Sealed {
+        publish(decision, names::JOIN_KEY, key.public());
+    }
+}
+
+/// A claim that is not acted upon would block the others for ever.
+fn withdraw_claim(node: &Node<'_>, decision: &mut Decision) {
+    let me = node.facts.me.last.known();
+    if me.and_then(|vm| vm.attribute(names::CLUSTER)) == Some(names::FOUNDING) {
+        publish(decision, names::CLUSTER, names::NONE);
+    }
+}
+
+/// How often one who only waits reads the whole service: seldom, and the larger the service the less often, so that
+/// all together stay near one reading in ten seconds (onegate.md: `/service` is a hundred times dearer than `/vm`).
+/// A joiner in sealed mode needs it only if nobody answers, so it does not start in its first minute.
+fn outsiders_interval(node: &Node<'_>) -> Option<Duration> {
+    let size = node.facts.service.last.known().map_or(1, |service| service.size()).max(1);
+    let size = u32::try_from(size).unwrap_or(u32::MAX);
+    if node.config.node.token_mode == TokenMode::Plain {
+        return Some(Duration::from_secs(3).max(Duration::from_millis(500).saturating_mul(size)));
+    }
+    if *node.role != Role::Master && node.facts.now < Duration::from_secs(60) {
+        return None;
+    }
+    Some(Duration::from_secs(10).saturating_mul(size))
+}
+
+fn waiting(reason: &str, message: impl Into<String>) -> Condition {
+    Condition::unmet("ClusterEntered", reason, message)
+}

@@ -1,0 +1,149 @@
+//! The servers behind the balancers over time. Invariant 7: once a server was live it goes only on positive proof.
+//!
+//! Nothing is remembered here: what is in force stands in the configuration file on disk, and what is known of the
+//! service in the service's digest and in OneGate's last whole answer. Each pass applies the newer of these to the
+//! file's servers again, so that a silent OneGate, or one that answers half, changes nothing.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use crate::context::vnf::{Host, Server};
+use crate::context::{Nic, placeholder};
+use crate::service::digest::Digest;
+use crate::service::offers::{Offer, Proof, Slot, Testimony};
+use crate::service::{Service, VmId};
+
+/// Where a balancer listens, after its placeholders were resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listener {
+    /// Which balancer.
+    pub slot: Slot,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its port; `None` (IPVS only): all.
+    pub port: Option<u16>,
+}
+
+/// A server in force that a VM offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Who offered it.
+    pub vm: VmId,
+    /// What it offered.
+    pub server: Server,
+}
+
+/// By balancer, then by place; two VMs that offer one place are one server.
+pub type Backends = BTreeMap<Listener, BTreeMap<(Host, Option<u16>), Backend>>;
+
+/// What is known of the service.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Evidence<'a> {
+    /// This VM's NICs: published placeholders mean their addresses.
+    pub nics: &'a [Nic],
+    /// This VM.
+    pub me: Option<VmId>,
+    /// OneGate's last answer about the service, and its wall clock.
+    pub service: Option<(&'a Service, u64)>,
+    /// The digest on this VM.
+    pub digest: Option<&'a Digest>,
+}
+
+impl Evidence<'_> {
+    /// The servers in force after this evidence. `memory` is what was in force before.
+    pub fn apply(&self, listeners: &[Listener], memory: Backends) -> Backends {
+        let mut backends = memory;
+        backends.retain(|listener, _| listeners.contains(listener));
+        for listener in listeners {
+            backends.entry(*listener).or_default();
+        }
+        if let Some(digest) = self.digest {
+            self.apply_digest(digest, &mut backends);
+        }
+        // An answer older than the digest is part of the digest's past: it could bring back what is gone.
+        let newer = |(_, at): &(&Service, u64)| self.digest.is_none_or(|digest| *at > digest.at);
+        if let Some((service, _)) = self.service.filter(newer) {
+            self.apply_service(service, &mut backends);
+        }
+        backends
+    }
+
+    fn apply_digest(&self, digest: &Digest, backends: &mut Backends) {
+        for gone in &digest.gone {
+            if let Some(servers) = self.servers_of(gone, backends) {
+                servers.retain(|place, backend| !(backend.vm == gone.vm && is_at(place, &gone.server)));
+            }
+        }
+        self.add(digest.offers.iter(), backends);
+    }
+
+    fn apply_service(&self, service: &Service, backends: &mut Backends) {
+        let testimony = Testimony::of(service, self.me);
+        for (listener, servers) in backends.iter_mut() {
+            let proofs: BTreeMap<(Host, Option<u16>), Proof> = servers
+                .iter()
+                .map(|(place, backend)| {
+                    let same = |offer: &Offer| self.listens(offer, listener) && is_at(place, &offer.server);
+                    (place.clone(), testimony.proof(backend.vm, listener.slot, same))
+                })
+                .collect();
+            servers.retain(|place, _| proofs.get(place) != Some(&Proof::Withdrawn));
+            // Absence alone never empties a balancer: a server that nobody answers for harms nobody, and an answer
+            // that lacks all of them at once is more likely wrong than right.
+            let replaced = testimony.offers().any(|offer| self.listens(offer, listener));
+            let remains = servers.keys().any(|place| proofs.get(place) != Some(&Proof::Absent));
+            if replaced || remains {
+                servers.retain(|place, _| proofs.get(place) != Some(&Proof::Absent));
+            }
+        }
+        self.add(testimony.offers(), backends);
+    }
+
+    fn add<'o>(&self, offers: impl Iterator<Item = &'o Offer>, backends: &mut Backends) {
+        for offer in offers {
+            let Some(servers) = self.servers_of(offer, backends) else { continue };
+            let place = (offer.server.host.clone(), offer.server.port);
+            let backend = Backend { vm: offer.vm, server: offer.server.clone() };
+            // An address that was given to a newer VM is the newer VM's.
+            match servers.get(&place) {
+                Some(known) if known.vm > offer.vm => {}
+                _ => drop(servers.insert(place, backend)),
+            }
+        }
+    }
+
+    fn servers_of<'b>(
+        &self,
+        offer: &Offer,
+        backends: &'b mut Backends,
+    ) -> Option<&'b mut BTreeMap<(Host, Option<u16>), Backend>> {
+        let address = placeholder::resolve(self.nics, &offer.listener)?;
+        backends.get_mut(&Listener { slot: offer.slot, address, port: offer.listener_port })
+    }
+
+    /// The joining rule of contract.md 1.3: index, address and port must all be the balancer's.
+    fn listens(&self, offer: &Offer, listener: &Listener) -> bool {
+        offer.slot == listener.slot
+            && offer.listener_port == listener.port
+            && placeholder::resolve(self.nics, &offer.listener) == Some(listener.address)
+    }
+
+    /// True if a fresh digest stands by every server in force: nobody needs to ask OneGate more.
+    pub fn is_explained(&self, backends: &Backends, wall: u64) -> bool {
+        let Some(digest) = self.digest.filter(|digest| digest.is_fresh(wall)) else { return false };
+        let mut offers: BTreeMap<VmId, Vec<&Offer>> = BTreeMap::new();
+        for offer in &digest.offers {
+            offers.entry(offer.vm).or_default().push(offer);
+        }
+        backends.iter().all(|(listener, servers)| {
+            servers.iter().all(|(place, backend)| {
+                let mut offers = offers.get(&backend.vm).into_iter().flatten();
+                offers.any(|offer| is_at(place, &offer.server) && self.listens(offer, listener))
+            })
+        })
+    }
+}
+
+fn is_at(place: &(Host, Option<u16>), server: &Server) -> bool {
+    place.0 == server.host && place.1 == server.port
+}

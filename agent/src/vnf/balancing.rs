@@ -1,0 +1,141 @@
+//! Decides HAProxy's file and daemon from the context's servers and the service's.
+
+use std::time::Duration;
+
+use super::backends::{Backends, Evidence};
+use super::{daemons, haproxy, keepalived, lvs, public};
+use crate::context::Config;
+use crate::facts::{Facts, Observed};
+use crate::plan::{Checker, Condition, Decision};
+use crate::service::digest::Digest;
+use crate::service::names;
+
+/// What balancing knows and still needs to know.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Balanced {
+    /// Servers come from OneGate at all.
+    pub is_dynamic: bool,
+    /// Some VM's server is in force.
+    pub has_any: bool,
+    /// Every balancer without static servers has one.
+    pub has_all: bool,
+    /// A fresh digest stands by all of them: the service need not be read.
+    pub is_explained: bool,
+}
+
+impl Balanced {
+    /// What both families together know and need.
+    pub fn and(self, other: Self) -> Self {
+        match (self.is_dynamic, other.is_dynamic) {
+            (_, false) => self,
+            (false, true) => other,
+            (true, true) => Self {
+                is_dynamic: true,
+                has_any: self.has_any && other.has_any,
+                has_all: self.has_all && other.has_all,
+                is_explained: self.is_explained && other.is_explained,
+            },
+        }
+    }
+}
+
+const RUNNING: &str = "BalancerRunning";
+const KNOWN: &str = "BackendsKnown";
+
+pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanced {
+    let Some(haproxy) = &config.vnf.haproxy else {
+        daemons::retire(haproxy::UNIT, facts, decision);
+        return Balanced::default();
+    };
+    let memory = match facts.file(haproxy::PATH) {
+        Observed::Known(file) => haproxy::in_force(file.content.expose()),
+        Observed::Absent => Backends::new(),
+        Observed::Unknown(why) => {
+            let why = format!("could not read {}: {why}; the servers in it stay", haproxy::PATH);
+            decision.conditions.push(Condition::unknown(RUNNING, "FileUnseen", why));
+            return Balanced { is_dynamic: haproxy.dynamic, ..Balanced::default() };
+        }
+    };
+    let digest = digest_on(facts);
+    let evidence = evidence(config, facts, digest.as_ref());
+    let listeners = if haproxy.dynamic { haproxy::listeners(haproxy) } else { Vec::new() };
+    let backends = evidence.apply(&listeners, memory);
+    let file = public(haproxy::PATH, 0o644, haproxy::render(haproxy, &backends), Some(Checker::Haproxy));
+    let content = file.content.clone();
+    if let Err(why) = daemons::keep_file(file, facts, decision) {
+        decision.conditions.push(Condition::unknown(RUNNING, "FileUnseen", why));
+    } else {
+        let standing = daemons::keep_running(haproxy::UNIT, &content, facts, decision);
+        let places: Vec<String> =
+            haproxy.balancers.iter().map(|b| format!("{}:{}", b.address, b.port)).collect();
+        let serving = format!("listening on {}", places.join(", "));
+        decision.conditions.push(standing.condition(RUNNING, haproxy::UNIT, serving));
+    }
+    let count = |index: u16| -> usize {
+        backends
+            .iter()
+            .filter(|(listener, _)| listener.slot.1 == index)
+            .map(|(_, servers)| servers.len())
+            .sum()
+    };
+    let mut empty = haproxy.balancers.iter().filter(|b| b.servers.is_empty() && count(b.index) == 0);
+    let balanced = Balanced {
+        is_dynamic: haproxy.dynamic,
+        has_any: backends.values().any(|servers| !servers.is_empty()),
+        has_all: empty.next().is_none(),
+        is_explained: evidence.is_explained(&backends, facts.wall),
+    };
+    decision.conditions.push(told(config, facts, &backends, &balanced));
+    balanced
+}
+
+/// The servers of IPVS, which stand in Keepalived's file. Nothing is known of them if that could not be read.
+pub fn ipvs(config: &Config, facts: &Facts) -> (Backends, Balanced) {
+    let Some(lvs) = config.vnf.lvs.as_ref().filter(|lvs| lvs.dynamic) else { return Default::default() };
+    let memory = facts.file(keepalived::PATH).known().map(|file| lvs::in_force(file.content.expose()));
+    let digest = digest_on(facts);
+    let evidence = evidence(config, facts, digest.as_ref());
+    let backends = evidence.apply(&lvs::listeners(lvs), memory.unwrap_or_default());
+    let balanced = Balanced {
+        is_dynamic: true,
+        has_any: backends.values().any(|servers| !servers.is_empty()),
+        has_all: lvs.services.iter().all(|s| !s.servers.is_empty())
+            || backends.values().all(|s| !s.is_empty()),
+        is_explained: evidence.is_explained(&backends, facts.wall),
+    };
+    (backends, balanced)
+}
+
+/// The service's digest on this VM, if it reads as one.
+pub(super) fn digest_on(facts: &Facts) -> Option<Digest> {
+    facts.me.last.known().and_then(|vm| Digest::decode(vm.attribute(names::BACKENDS)?))
+}
+
+/// What is known of the service now.
+/// An older answer of OneGate proves nothing any more: servers may have come since. What it said is in the file.
+const FRESH: Duration = Duration::from_secs(15);
+
+pub(super) fn evidence<'a>(config: &'a Config, facts: &'a Facts, digest: Option<&'a Digest>) -> Evidence<'a> {
+    let age = facts.service.age(facts.now).unwrap_or_default().as_secs();
+    let service =
+        facts.service.fresh(facts.now, FRESH).map(|service| (service, facts.wall.saturating_sub(age)));
+    Evidence { nics: &config.nics, me: config.vm, service, digest }
+}
+
+/// Always true: the masters are deployed only after vnf is READY, so vnf cannot wait for their servers.
+fn told(config: &Config, facts: &Facts, backends: &Backends, balanced: &Balanced) -> Condition {
+    let given: usize =
+        config.vnf.haproxy.iter().flat_map(|haproxy| &haproxy.balancers).map(|b| b.servers.len()).sum();
+    let offered: usize = backends.values().map(std::collections::BTreeMap::len).sum();
+    if !balanced.is_dynamic {
+        return Condition::met(KNOWN, "Static", format!("{given} server(s), all from the context"));
+    }
+    let source = match (&facts.service.fault, balanced.is_explained) {
+        (_, true) => "as the service's digest tells".to_owned(),
+        (None, false) => "as OneGate tells".to_owned(),
+        (Some(fault), false) => format!("kept while OneGate does not tell: {}", fault.message),
+    };
+    let reason = if offered + given == 0 { "NoneYet" } else { "Known" };
+    let message = format!("{offered} server(s) offered by VMs and {given} from the context, {source}");
+    Condition::met(KNOWN, reason, message)
+}

@@ -1,0 +1,60 @@
+//! Decides how often OneGate is asked. One's own VM is cheap; the service is a hundred times dearer, and its cost falls
+//! on the whole cloud (onegate.md, "Cost").
+
+use std::time::Duration;
+
+use super::balancing::Balanced;
+use crate::context::Config;
+use crate::facts::Facts;
+use crate::plan::Decision;
+
+/// The own VM's poll while the first servers are awaited.
+const EAGER: Duration = Duration::from_secs(2);
+/// And afterwards.
+const STEADY: Duration = Duration::from_secs(10);
+/// A whole service reads itself at most twice a minute, so each VM that may do it waits so long per VM.
+const SHARE: Duration = Duration::from_secs(30);
+
+pub fn decide(config: &Config, facts: &Facts, balanced: &Balanced, decision: &mut Decision) {
+    let waits = balanced.is_dynamic && !balanced.has_any;
+    decision.reads.me = if waits { EAGER } else { STEADY };
+    decision.reads.service = service(config, facts, balanced);
+    let next = decision.reads.service.map_or(decision.reads.me, |service| service.min(decision.reads.me));
+    decision.look_again_within(next);
+}
+
+fn service(config: &Config, facts: &Facts, balanced: &Balanced) -> Option<Duration> {
+    let known = facts.service.last.known();
+    let size = u32::try_from(known.map_or(1, |service| service.size().max(1))).unwrap_or(u32::MAX);
+    let fellows = known.and_then(|service| {
+        let mine =
+            |role: &&crate::service::ServiceRole| role.nodes.iter().any(|node| Some(node.id) == config.vm);
+        service.roles.iter().find(mine).map(|role| role.nodes.len())
+    });
+    let fellows = u32::try_from(fellows.unwrap_or(1)).unwrap_or(u32::MAX);
+    let servers = (balanced.is_dynamic && !balanced.is_explained).then(|| {
+        if !balanced.has_any {
+            // Nothing serves yet: worth more, but never without regard to the service's size.
+            Duration::from_secs(10).max(Duration::from_secs(2).saturating_mul(size))
+        } else if !balanced.has_all {
+            // Only vnf VMs wait for this.
+            refresh(config).max(SHARE.saturating_mul(fellows))
+        } else {
+            refresh(config).max(SHARE.saturating_mul(size))
+        }
+    });
+    // Unicast peers come from the service, too, and change when the role is scaled.
+    let peers = config
+        .vnf
+        .vrrp
+        .unicast
+        .then(|| if known.is_none() { Duration::from_secs(10) } else { SHARE.saturating_mul(size) });
+    [servers, peers].into_iter().flatten().min()
+}
+
+fn refresh(config: &Config) -> Duration {
+    let haproxy =
+        config.vnf.haproxy.as_ref().filter(|haproxy| haproxy.dynamic).map(|haproxy| haproxy.refresh);
+    let lvs = config.vnf.lvs.as_ref().filter(|lvs| lvs.dynamic).map(|lvs| lvs.refresh);
+    haproxy.into_iter().chain(lvs).min().unwrap_or_default()
+}

@@ -1,0 +1,1 @@
+//! The deciders against a small world: apply, observe, decide again.

@@ -1,0 +1,228 @@
+//! The machine, the cloud and the cluster, as they are: the only code that touches them.
+//!
+//! One part per file. Every look is bounded in time: what hangs becomes `Unknown` with its reason, never a stuck loop.
+//! There is no policy here; what to do about what is seen is decided in the core.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the shell: it reads clocks and files and starts processes"
+)]
+
+mod background;
+mod checker;
+pub mod clock;
+mod cloud;
+mod command;
+mod context_adapter;
+mod context_disk;
+pub mod context_source;
+mod events;
+pub mod files;
+mod haproxy;
+mod iso9660;
+pub mod journal;
+mod kubernetes;
+mod links;
+pub mod notify;
+pub mod onegate;
+pub mod status_file;
+mod supervisor;
+mod sysctls;
+mod unit_events;
+mod units;
+mod vrrp;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use self::cloud::Cloud;
+pub use self::context_adapter::ContextSource;
+use self::events::{Events, Woken};
+use self::journal::Journal;
+use self::kubernetes::Cluster;
+use self::notify::Notifier;
+use self::status_file::StatusFile;
+use self::supervisor::Supervisor;
+use self::unit_events::Watches;
+use self::units::{Job, Systemd, Units};
+use crate::driver::{Event, Interests, Report, World};
+use crate::facts::{Active, Facts, HaproxyStats, Link, Observed, VrrpState};
+use crate::identity::Identity;
+use crate::plan::{Effect, Reads};
+
+/// How often a new context is looked for between two passes; also how often the watchdog is fed while nothing happens.
+const LOOK_AT_CONTEXT: Duration = Duration::from_secs(10);
+const HAPROXY: &str = "haproxy.service";
+const KEEPALIVED: &str = "keepalived.service";
+
+/// This machine.
+pub struct Machine {
+    context: ContextSource,
+    cloud: Cloud,
+    systemd: Systemd,
+    cluster: Cluster,
+    supervisor: Supervisor,
+    events: Events,
+    moved: Arc<Notify>,
+    watches_addresses: bool,
+    status: StatusFile,
+    notifier: Notifier,
+    journal: Journal,
+}
+
+impl Machine {
+    /// The machine that this process runs on, with its context from `source`.
+    ///
+    /// # Errors
+    /// If the process's signals cannot be taken over.
+    pub fn new(source: ContextSource) -> std::io::Result<Self> {
+        let moved = Arc::new(Notify::new());
+        Ok(Self {
+            context: source,
+            cloud: Cloud::default(),
+            systemd: Systemd::new(Watches::new(Arc::clone(&moved))),
+            cluster: Cluster::new(Arc::clone(&moved)),
+            supervisor: Supervisor::new(Arc::clone(&moved)),
+            events: Events::new(Arc::clone(&moved))?,
+            moved,
+            watches_addresses: false,
+            status: StatusFile::new(Path::new(status_file::DIRECTORY)),
+            notifier: Notifier::default(),
+            journal: Journal::default(),
+        })
+    }
+
+    /// Where VRRP runs, an address that comes or goes wakes the loop; on Kubernetes nodes every pod moves some.
+    fn watch_addresses(&mut self, interests: &Interests) {
+        if self.watches_addresses || !interests.units.iter().any(|unit| unit == KEEPALIVED) {
+            return;
+        }
+        if let Err(error) = links::watch_addresses(Arc::clone(&self.moved)) {
+            tracing::warn!("{error:#}: a VRRP transition is seen at the next look only");
+        }
+        // Tried once: what the kernel refuses now it refuses later.
+        self.watches_addresses = true;
+    }
+
+    async fn try_apply(&mut self, effect: &Effect) -> anyhow::Result<()> {
+        match effect {
+            Effect::WriteFile(file) => files::write(file).await,
+            Effect::RemoveFile { path } => files::remove(Path::new(path)),
+            Effect::EnableUnit(unit) => self.systemd.enable(unit, true).await,
+            Effect::DisableUnit(unit) => self.systemd.enable(unit, false).await,
+            Effect::StartUnit(unit) => self.systemd.queue(Job::Start, unit).await,
+            Effect::StopUnit(unit) => self.systemd.queue(Job::Stop, unit).await,
+            Effect::RestartUnit(unit) => self.systemd.queue(Job::Restart, unit).await,
+            Effect::LoadConfig { unit, how, digest } => self.systemd.load(unit, *how, digest).await,
+            Effect::SetSysctl { key, value } => sysctls::write(key, value),
+            Effect::LinkUp { name } => links::set_up(name).await,
+            Effect::Publish { vm, attributes } => self.cloud.publish(*vm, attributes).await,
+            Effect::HoldLease { holder, version } => {
+                self.cluster.hold_lease(holder, version.as_deref()).await
+            }
+        }
+    }
+}
+
+impl World for Machine {
+    async fn observe(&mut self, interests: &Interests, reads: &Reads) -> Facts {
+        self.watch_addresses(interests);
+        let now = clock::now();
+        let context = self.context.read(now).await;
+        let token = self.context.token();
+        let mut facts = Facts { now, wall: clock::wall(), entropy: clock::entropy(), ..Facts::default() };
+        facts.files = looked(&interests.files, |path| files::read(Path::new(path)));
+        facts.exists = looked(&interests.exists, |path| files::exists(Path::new(path)));
+        facts.sysctls = looked(&interests.sysctls, sysctls::read);
+        facts.links = links::read();
+        let node = Identity::observed(&facts)
+            .known()
+            .and_then(|read| read.as_ref().ok())
+            .and_then(|i| i.node_name.clone());
+        let ((me, service), units, kubernetes, supervisor, haproxy) = tokio::join!(
+            self.cloud.observe(&context, token, reads, now),
+            self.systemd.observe(&interests.units),
+            self.cluster.observe(node.as_deref(), reads, now),
+            self.supervisor.observe(interests.supervisor.as_deref()),
+            haproxy_stats(interests),
+        );
+        facts.context = context;
+        facts.vrrp = vrrp_states(&units, &facts.links);
+        Facts { me, service, units, kubernetes, supervisor, haproxy, ..facts }
+    }
+
+    async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
+        notify::watchdog();
+        let outcome = self.try_apply(effect).await.map_err(|error| format!("{error:#}"));
+        self.journal.effect(effect, &outcome, clock::now());
+        outcome
+    }
+
+    async fn report(&mut self, report: &Report) {
+        self.journal.report(report);
+        self.notifier.pass(report);
+        notify::watchdog();
+        if let Err(error) = self.status.update(report).await {
+            tracing::warn!("{error:#}");
+        }
+    }
+
+    async fn wait(&mut self, at_most: Duration) -> Event {
+        let end = Instant::now() + at_most;
+        loop {
+            notify::watchdog();
+            let slice = end.min(Instant::now() + LOOK_AT_CONTEXT);
+            match self.events.wait_until(slice).await {
+                Woken::Stop => {
+                    notify::stopping();
+                    return Event::Stop;
+                }
+                Woken::Reload => {
+                    self.context.forget();
+                    return Event::Changed;
+                }
+                Woken::Moved => return Event::Changed,
+                Woken::Time if slice == end => return Event::Timer,
+                Woken::Time if self.context.has_changed() => return Event::Changed,
+                Woken::Time => {}
+            }
+        }
+    }
+}
+
+fn looked<T>(names: &[String], look: fn(&str) -> Observed<T>) -> BTreeMap<String, Observed<T>> {
+    names.iter().map(|name| (name.clone(), look(name))).collect()
+}
+
+async fn haproxy_stats(interests: &Interests) -> Observed<HaproxyStats> {
+    if !interests.units.iter().any(|unit| unit == HAPROXY) {
+        return Observed::default();
+    }
+    haproxy::read(Path::new(haproxy::SOCKET)).await
+}
+
+/// Absent while Keepalived does not run, whatever is left of its addresses.
+fn vrrp_states(units: &Units, links: &Observed<Vec<Link>>) -> Observed<BTreeMap<String, VrrpState>> {
+    let runs = match units.get(KEEPALIVED) {
+        None => return Observed::default(),
+        Some(Observed::Unknown(why)) => return Observed::Unknown(why.clone()),
+        Some(Observed::Absent) => false,
+        Some(Observed::Known(unit)) => matches!(unit.active, Active::Active | Active::Reloading),
+    };
+    if !runs {
+        return Observed::Absent;
+    }
+    match (files::read(Path::new(vrrp::CONFIGURATION)), links) {
+        (Observed::Known(file), Observed::Known(links)) => {
+            Observed::Known(vrrp::states(file.content.expose(), links))
+        }
+        (Observed::Absent, _) => Observed::Absent,
+        (Observed::Unknown(why), _) => Observed::Unknown(why),
+        (_, Observed::Unknown(why)) => Observed::Unknown(why.clone()),
+        (_, Observed::Absent) => Observed::Unknown("the network interfaces were not seen".into()),
+    }
+}

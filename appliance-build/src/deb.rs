@@ -1,0 +1,210 @@
+//! The agent's package for Debian and Ubuntu: its program, units, kernel parameters, and little else.
+//!
+//! The same inputs give the same bytes: every file's time is [`Build::epoch`], its owner root, its mode fixed here.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+const UNIT: &str = include_str!("../../systemd/oneke-agent.service");
+const SYSCTL: &str = include_str!("../../systemd/sysctl.conf");
+const MODULES: &str = include_str!("../../systemd/modules.conf");
+const LICENCE: &str = "Files: *\nCopyright: the OneKE agent's authors\nLicense: Apache-2.0\n \
+    On Debian systems the full text is in /usr/share/common-licenses/Apache-2.0.\n";
+
+/// Programs that the agent runs or configures; each is started only on the roles that need it.
+const DEPENDS: &[&str] = &[
+    "age",
+    "conntrack",
+    "dbus",
+    "e2fsprogs",
+    "haproxy (>= 2.4)",
+    "iproute2",
+    "keepalived (>= 1:2.2)",
+    "kmod",
+    "libc6",
+    "nftables",
+    "systemd (>= 249)",
+    "unbound",
+    "util-linux",
+    "xfsprogs",
+];
+
+/// Enables, but never starts: the image is built on a machine that has no context. An upgrade restarts what runs.
+const POSTINST: &str = "#!/bin/sh\nset -e\n\
+    if [ \"$1\" = configure ]; then\n\
+    \x20   systemctl --quiet enable oneke-agent.service\n\
+    \x20   if [ -d /run/systemd/system ]; then\n\
+    \x20       systemctl daemon-reload\n\
+    \x20       systemctl try-restart oneke-agent.service\n\
+    \x20   fi\n\
+    fi\n";
+
+const PRERM: &str = "#!/bin/sh\nset -e\n\
+    if [ \"$1\" = remove ]; then\n\
+    \x20   systemctl --quiet disable oneke-agent.service\n\
+    \x20   if [ -d /run/systemd/system ]; then\n\
+    \x20       systemctl stop oneke-agent.service\n\
+    \x20   fi\n\
+    fi\n";
+
+/// The identity goes only when the administrator asks for it: without it the node would take itself for a new one.
+const POSTRM: &str = "#!/bin/sh\nset -e\n\
+    if [ \"$1\" = purge ]; then\n\
+    \x20   rm -rf /var/lib/oneke-agent\n\
+    fi\n\
+    if [ -d /run/systemd/system ]; then\n\
+    \x20   systemctl daemon-reload\n\
+    fi\n";
+
+/// What to pack.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// The agent's program.
+    pub binary: PathBuf,
+    /// The package's version.
+    pub version: String,
+    /// Debian's word for the architecture of `binary`.
+    pub architecture: String,
+    /// The time of every file in the package, seconds since 1970 (SOURCE_DATE_EPOCH).
+    pub epoch: u64,
+}
+
+/// Packs it into `out` and returns the package's path.
+///
+/// # Errors
+/// When the binary is missing, a file cannot be written, or `dpkg-deb` refuses.
+pub fn pack(build: &Build, out: &Path) -> Result<PathBuf> {
+    let name = format!("oneke-agent_{}_{}", build.version, build.architecture);
+    let tree = out.join(&name);
+    if tree.exists() {
+        fs::remove_dir_all(&tree).with_context(|| format!("could not remove {}", tree.display()))?;
+    }
+    let binary =
+        fs::read(&build.binary).with_context(|| format!("could not read {}", build.binary.display()))?;
+    let size = binary.len() + UNIT.len() + SYSCTL.len() + MODULES.len();
+    let files: [(&str, u32, &[u8]); 9] = [
+        ("usr/bin/oneke-agent", 0o755, &binary),
+        ("usr/lib/systemd/system/oneke-agent.service", 0o644, UNIT.as_bytes()),
+        ("usr/lib/sysctl.d/60-oneke.conf", 0o644, SYSCTL.as_bytes()),
+        ("usr/lib/modules-load.d/oneke.conf", 0o644, MODULES.as_bytes()),
+        ("usr/share/doc/oneke-agent/copyright", 0o644, LICENCE.as_bytes()),
+        ("DEBIAN/control", 0o644, &control(build, size).into_bytes()),
+        ("DEBIAN/postinst", 0o755, POSTINST.as_bytes()),
+        ("DEBIAN/prerm", 0o755, PRERM.as_bytes()),
+        ("DEBIAN/postrm", 0o755, POSTRM.as_bytes()),
+    ];
+    for (path, mode, content) in files {
+        write(&tree.join(path), mode, content)?;
+    }
+    let package = out.join(format!("{name}.deb"));
+    assemble(&tree, &package, build.epoch)?;
+    fs::remove_dir_all(&tree).with_context(|| format!("could not remove {}", tree.display()))?;
+    Ok(package)
+}
+
+fn control(build: &Build, size: usize) -> String {
+    format!(
+        "Package: oneke-agent\nVersion: {}\nArchitecture: {}\nMaintainer: OneKE <oneke@opennebula.invalid>\n\
+         Installed-Size: {}\nDepends: {}\nSection: admin\nPriority: optional\n\
+         Description: agent of OneKE, OpenNebula's Kubernetes appliance\n \
+         Brings a VM of a OneFlow service into its RKE2 cluster or makes it the service's\n \
+         virtual router, reports its readiness to OneGate, and explains what it waits for.\n",
+        build.version,
+        build.architecture,
+        size.div_ceil(1024),
+        DEPENDS.join(", ")
+    )
+}
+
+fn write(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
+    let directory = path.parent().context("a packed file lies in a directory")?;
+    fs::create_dir_all(directory).with_context(|| format!("could not make {}", directory.display()))?;
+    fs::write(path, content).with_context(|| format!("could not write {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("could not set the mode of {}", path.display()))
+}
+
+fn assemble(tree: &Path, package: &Path, epoch: u64) -> Result<()> {
+    // Directories come out with our umask: fixed too, so that it makes no difference.
+    run(Command::new("find").arg(tree).args(["-type", "d", "-exec", "chmod", "0755", "{}", "+"]))?;
+    run(Command::new("dpkg-deb")
+        .args(["--root-owner-group", "-Zzstd", "--build"])
+        .arg(tree)
+        .arg(package)
+        .env("SOURCE_DATE_EPOCH", epoch.to_string()))
+}
+
+/// Debian's word for this machine's architecture.
+///
+/// # Errors
+/// When `dpkg` cannot be asked.
+pub fn architecture() -> Result<String> {
+    let output = Command::new("dpkg").arg("--print-architecture").output().context("could not start dpkg")?;
+    let word = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if word.is_empty() {
+        bail!("dpkg --print-architecture printed nothing");
+    }
+    Ok(word)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("could not start {program}"))?;
+    if !output.status.success() {
+        bail!("{program} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(directory: &Path) -> PathBuf {
+        let binary = directory.join("program");
+        fs::write(&binary, "#!/bin/sh\n").unwrap();
+        let build =
+            Build { binary, version: "1.2.3".into(), architecture: "amd64".into(), epoch: 1_700_000_000 };
+        pack(&build, directory).unwrap()
+    }
+
+    #[test]
+    fn the_same_inputs_give_the_same_bytes() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (one, other) = (packed(one.path()), packed(other.path()));
+        assert!(fs::read(one).unwrap() == fs::read(other).unwrap(), "two builds of one package differ");
+    }
+
+    #[test]
+    fn dpkg_reads_what_we_packed() {
+        let directory = tempfile::tempdir().unwrap();
+        let package = packed(directory.path());
+        let ask = |option: &str| {
+            let output = Command::new("dpkg-deb").arg(option).arg(&package).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert!(ask("--field").contains("\nVersion: 1.2.3\n"));
+        let contents = ask("--contents");
+        let line = contents.lines().find(|line| line.ends_with("./usr/bin/oneke-agent")).unwrap();
+        assert!(line.starts_with("-rwxr-xr-x root/root") && line.contains("2023-11-14"), "{line}");
+    }
+
+    #[test]
+    fn every_ordering_line_of_our_units_says_why_and_none_names_rke2() {
+        let lines: Vec<&str> = UNIT.lines().collect();
+        for (number, line) in lines.iter().enumerate() {
+            if ["After=", "Before=", "Wants=", "Requires=", "BindsTo=", "PartOf="]
+                .iter()
+                .any(|key| line.starts_with(key))
+            {
+                assert!(lines[number - 1].starts_with('#'), "no reason above: {line}");
+                assert!(!line.contains("rke2"), "RKE2's start must not depend on the agent: {line}");
+            }
+        }
+    }
+}

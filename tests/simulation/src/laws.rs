@@ -1,0 +1,132 @@
+//! The invariants of the design, asserted on the simulated world itself, never on what the agents claim.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use oneke_agent::plan::Effect;
+use oneke_agent::service::VmId;
+
+use crate::universe::Universe;
+
+/// A proof may be so old when it reaches OneGate: the API is asked every 5 s, and a request may be retried.
+const PROOF_LASTS: Duration = Duration::from_secs(20);
+/// More passes than this in a minute are a spin (invariant 12): one every 100 ms.
+const MOST_PASSES: u32 = 600;
+
+impl Universe {
+    /// Invariant 1: one service founds at most one cluster, and the lowest master founds it.
+    pub fn check_founding(&mut self, founder: VmId, cluster: usize, now: Duration) {
+        let earlier = |trace: Option<usize>| trace.is_some_and(|c| c != cluster);
+        let elsewhere =
+            self.machines.values().find(|m| earlier(m.disk.etcd) || earlier(m.disk.kubelet)).map(|m| m.vm);
+        if let Some(vm) = elsewhere {
+            self.violate(
+                now,
+                format!(
+                    "1: VM {founder} founds a second cluster while VM {vm} has the first one on its disk"
+                ),
+            );
+        }
+        let lower = self.machines.values().find(|m| m.role == "master" && m.vm < founder).map(|m| m.vm);
+        if let Some(vm) = lower {
+            self.violate(now, format!("1: VM {founder} founds although master VM {vm} is lower"));
+        }
+    }
+
+    /// Invariant 3: READY=YES only on proof, and no other text that opens the gate.
+    pub fn check_publication(&mut self, vm: VmId, body: &[u8], now: Duration) {
+        let body = String::from_utf8_lossy(body);
+        let others = body.lines().filter(|line| *line != "READY=YES").collect::<String>();
+        if others.replace([' ', '"', '\''], "").contains("READY=YES") {
+            self.violate(now, format!("3: VM {vm} publishes a text that opens the gate: {others}"));
+        }
+        let recently = self.last_ready.get(&vm).is_some_and(|at| now.saturating_sub(*at) <= PROOF_LASTS);
+        let proven = recently || self.machines.contains_key(&vm) && self.works(vm, now);
+        if body.lines().any(|line| line == "READY=YES") && !proven {
+            self.violate(now, format!("3: VM {vm} says READY=YES but was not seen to work"));
+        }
+        let secret =
+            self.clusters.iter().any(|c| body.contains(&c.server_token) || body.contains(&c.agent_token));
+        let plain =
+            self.machines.get(&vm).is_some_and(|m| m.context.contains("ONEAPP_K8S_TOKEN_MODE='plain'"));
+        if secret && !plain {
+            self.violate(now, format!("8: VM {vm} publishes a token in clear"));
+        }
+    }
+
+    /// Notes which VMs work now, by the world's own standard.
+    pub fn watch_readiness(&mut self, now: Duration) {
+        let working: Vec<VmId> = self.machines.keys().copied().filter(|vm| self.works(*vm, now)).collect();
+        self.last_ready.extend(working.into_iter().map(|vm| (vm, now)));
+    }
+
+    /// A node is Ready in a cluster with a quorum; a vnf VM runs its daemons.
+    pub fn works(&self, vm: VmId, now: Duration) -> bool {
+        let machine = &self.machines[&vm];
+        if machine.role == "vnf" {
+            return machine.runs("haproxy.service") && machine.runs("keepalived.service");
+        }
+        let Some(cluster) = machine.disk.kubelet.filter(|_| machine.runs(machine.rke2_unit())) else {
+            return false;
+        };
+        let config = machine.disk.files.get(oneke_agent::node::CONFIG).map_or("", |file| file.1.as_str());
+        let name = crate::rke2::setting(config, "node-name").unwrap_or_default();
+        self.quorum(cluster, now) && self.node_ready(cluster, &name, now) == Some(true)
+    }
+
+    /// Invariant 7: a live backend is taken out only if its machine is gone.
+    pub fn check_backends(&mut self, vm: VmId, old: &str, new: &str, now: Duration) {
+        let kept: BTreeSet<String> = servers_of(new).into_iter().map(|(_, address)| address).collect();
+        let dropped: BTreeSet<String> =
+            servers_of(old).into_iter().map(|(_, address)| address).filter(|a| !kept.contains(a)).collect();
+        for address in dropped {
+            let ip = address.rsplit_once(':').map_or(address.as_str(), |(ip, _)| ip).to_owned();
+            let owner = self.machines.keys().copied().find(|owner| self.address(*owner) == ip);
+            if let Some(owner) = owner {
+                self.violate(
+                    now,
+                    format!("7: VM {vm} removes the backend {address} although VM {owner} is still there"),
+                );
+            }
+        }
+    }
+
+    /// Invariant 12: nobody spins. Invariant 13: a refused context changes nothing.
+    pub fn count_pass(&mut self, vm: VmId) {
+        let now = self.now();
+        self.passes += 1;
+        let Some(machine) = self.machines.get_mut(&vm) else { return };
+        let minute = now.as_secs() / 60;
+        machine.passes =
+            if machine.passes.0 == minute { (minute, machine.passes.1 + 1) } else { (minute, 1) };
+        if machine.passes.1 == MOST_PASSES {
+            self.violate(
+                now,
+                format!("12: the agent of VM {vm} spins: {MOST_PASSES} passes within a minute"),
+            );
+        }
+    }
+
+    /// Called with each effect that is about to be applied.
+    pub fn check_effect(&mut self, vm: VmId, effect: &Effect, now: Duration) {
+        if self.refused.contains(&vm) && self.spoilt.contains_key(&vm) {
+            self.violate(now, format!("13: VM {vm} applies «{effect}» although its context is refused"));
+        }
+        if !matches!(effect, Effect::HoldLease { .. }) {
+            self.last_effect = Some((now, format!("VM {vm}: {effect}")));
+        }
+    }
+}
+
+/// `server NAME ADDRESS ...` lines of an HAProxy configuration.
+pub fn servers_of(config: &str) -> Vec<(String, String)> {
+    let mut words = config.lines().map(str::split_whitespace);
+    let mut servers = Vec::new();
+    for line in &mut words {
+        let line: Vec<&str> = line.take(3).collect();
+        if let ["server", name, address] = line[..] {
+            servers.push((name.to_owned(), address.to_owned()));
+        }
+    }
+    servers
+}

@@ -1,0 +1,143 @@
+//! A simulated VM: a disk that survives, everything else that does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use oneke_agent::facts::Active;
+use oneke_agent::service::VmId;
+
+/// What survives a power loss. Recreation empties it.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    /// Files with mode and content.
+    pub files: BTreeMap<String, (u32, String)>,
+    /// Units that start at boot.
+    pub enabled: BTreeSet<String>,
+    /// Index of the cluster whose etcd data lies here.
+    pub etcd: Option<usize>,
+    /// Index of the cluster whose kubelet credentials lie here.
+    pub kubelet: Option<usize>,
+}
+
+/// A unit of a running machine.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// Its state.
+    pub active: Active,
+    /// Since when it is so.
+    pub since: Duration,
+    /// Restarts by systemd.
+    pub restarts: u32,
+    /// Digest of the configuration that the agent loaded into it in this boot.
+    pub loaded: Option<String>,
+    /// The file that it runs with: HAProxy's and Keepalived's last loaded text.
+    pub config: Option<String>,
+}
+
+/// A VM that exists in the cloud.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Its ID.
+    pub vm: VmId,
+    /// OneFlow's role of it.
+    pub role: String,
+    /// Its disk.
+    pub disk: Disk,
+    /// Powered.
+    pub up: bool,
+    /// When it was powered on.
+    pub booted: Duration,
+    /// Its units while it is up.
+    pub units: BTreeMap<String, Unit>,
+    /// Kernel parameters while it is up.
+    pub sysctls: BTreeMap<String, String>,
+    /// `context.sh` as its CD-ROM has it.
+    pub context: String,
+    /// OneGate's token.
+    pub token: String,
+    /// It was recreated with an empty disk at least once.
+    pub recreated: bool,
+    /// Passes of its agent in the current simulated minute: a spinning agent is caught by this.
+    pub passes: (u64, u32),
+}
+
+impl Machine {
+    /// A VM that was never powered on.
+    pub fn new(vm: VmId) -> Self {
+        Self {
+            vm,
+            role: String::new(),
+            disk: Disk::default(),
+            up: false,
+            booted: Duration::ZERO,
+            units: BTreeMap::new(),
+            sysctls: BTreeMap::new(),
+            context: String::new(),
+            token: String::new(),
+            recreated: false,
+            passes: (0, 0),
+        }
+    }
+
+    /// Powers it on: enabled units start by themselves, with or without an agent or a cloud (invariant 2).
+    pub fn power_on(&mut self, now: Duration) {
+        self.up = true;
+        self.booted = now;
+        self.units.clear();
+        self.sysctls.clear();
+        for unit in self.disk.enabled.clone() {
+            self.start(&unit, now);
+        }
+    }
+
+    /// Everything that is not on disk is gone.
+    pub fn power_off(&mut self) {
+        self.up = false;
+        self.units.clear();
+        self.sysctls.clear();
+    }
+
+    /// Queues a start. RKE2's units take time; the others are up at once.
+    pub fn start(&mut self, name: &str, now: Duration) {
+        let running =
+            self.units.get(name).is_some_and(|u| matches!(u.active, Active::Active | Active::Activating));
+        if running {
+            return;
+        }
+        let slow = name.starts_with("rke2-");
+        let active = if slow { Active::Activating } else { Active::Active };
+        let config = Self::config_of(name).and_then(|path| Some(self.disk.files.get(path)?.1.clone()));
+        let restarts = self.units.get(name).map_or(0, |unit| unit.restarts);
+        self.units.insert(name.into(), Unit { active, since: now, restarts, loaded: None, config });
+    }
+
+    /// Makes a running unit take the file on disk.
+    pub fn load(&mut self, name: &str, digest: &str, now: Duration) {
+        self.start(name, now);
+        let config = Self::config_of(name).and_then(|path| Some(self.disk.files.get(path)?.1.clone()));
+        if let Some(unit) = self.units.get_mut(name) {
+            unit.loaded = Some(digest.into());
+            unit.config = config;
+        }
+    }
+
+    /// Where a unit's configuration lies.
+    fn config_of(unit: &str) -> Option<&'static str> {
+        match unit {
+            "haproxy.service" => Some("/etc/haproxy/haproxy.cfg"),
+            "keepalived.service" => Some("/etc/keepalived/keepalived.conf"),
+            _ => None,
+        }
+    }
+
+    /// The unit runs, or is on its way.
+    pub fn runs(&self, unit: &str) -> bool {
+        self.up
+            && self.units.get(unit).is_some_and(|u| matches!(u.active, Active::Active | Active::Activating))
+    }
+
+    /// Its RKE2 unit.
+    pub fn rke2_unit(&self) -> &'static str {
+        if self.role == "master" { "rke2-server.service" } else { "rke2-agent.service" }
+    }
+}

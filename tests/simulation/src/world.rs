@@ -1,0 +1,409 @@
+//! `driver::World` for one simulated machine: every look and every effect takes time, may fail, and may be the last
+//! thing that this incarnation of the agent does.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use oneke_agent::driver::{Event, Interests, Report, World};
+use oneke_agent::facts::{
+    Active, Facts, Fault, FaultKind, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Link, Observed,
+    Reading, Unit, VrrpState,
+};
+use oneke_agent::plan::{Attributes, Effect, Reads, Secret};
+use oneke_agent::service::{Service, Vm, VmId};
+use oneke_cloud::{Fate, Request};
+
+use crate::universe::{Shared, Universe, context_value};
+
+/// One machine as its agent meets it.
+pub struct SimWorld {
+    shared: Shared,
+    vm: VmId,
+    me: Reading<Vm>,
+    service: Reading<Service>,
+    kubernetes: Kubernetes,
+    kubernetes_at: Option<Duration>,
+    lease_seen: BTreeMap<String, Duration>,
+    /// The last report, for whoever asks.
+    pub report: Report,
+}
+
+impl SimWorld {
+    /// The world of a VM's agent that has just started.
+    pub fn new(shared: Shared, vm: VmId) -> Self {
+        Self {
+            shared,
+            vm,
+            me: Reading::default(),
+            service: Reading::default(),
+            kubernetes: Kubernetes::default(),
+            kubernetes_at: None,
+            lease_seen: BTreeMap::new(),
+            report: Report::default(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.borrow().now()
+    }
+
+    /// Asks OneGate; `Err` carries what kind of silence it was.
+    async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> Result<(u16, String), (FaultKind, String)> {
+        let dear = path != "/vm";
+        let (there, back, lost, unanswered, down) = {
+            let u = &mut *self.shared.borrow_mut();
+            let (least, most) = if dear { (300, 1_500) } else { (5, 40) };
+            let there = u.chance.between(Duration::from_millis(1), Duration::from_millis(5));
+            let back = u.chance.between(Duration::from_millis(least), Duration::from_millis(most));
+            (
+                there,
+                back,
+                u.chance.one_in(u.rough.lose_request),
+                u.chance.one_in(u.rough.lose_answer),
+                u.rough.onegate_down,
+            )
+        };
+        tokio::time::sleep(there).await;
+        let timeout = || (FaultKind::Timeout, format!("{method} {path}: no answer within 10 s"));
+        if down {
+            return Err((FaultKind::Tcp, format!("{method} {path}: connection refused")));
+        }
+        if lost {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            return Err(timeout());
+        }
+        let response = {
+            let u = &mut *self.shared.borrow_mut();
+            let now = u.now();
+            let token = u.machines.get(&self.vm).map(|m| m.token.clone()).unwrap_or_default();
+            let headers = vec![
+                ("X-ONEGATE-VMID".to_owned(), self.vm.to_string()),
+                ("X-ONEGATE-TOKEN".to_owned(), token),
+            ];
+            let request =
+                Request { method: method.into(), path_and_query: path.into(), headers, body: body.to_vec() };
+            if method == "PUT" && path == "/vm" {
+                u.check_publication(self.vm, body, now);
+            }
+            u.cloud.handle(now, &request)
+        };
+        tokio::time::sleep(back + response.delivery.delay).await;
+        if unanswered {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            return Err(timeout());
+        }
+        match response.delivery.fate {
+            Fate::Whole => Ok((response.status, response.text())),
+            Fate::CutAfter(n) => {
+                Err((FaultKind::Nonsense, format!("{method} {path}: the answer broke off after {n} bytes")))
+            }
+            Fate::Refused => Err((FaultKind::Tcp, format!("{method} {path}: connection refused"))),
+        }
+    }
+
+    async fn read<T>(
+        &mut self,
+        path: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, (FaultKind, String)> {
+        match self.ask("GET", path, b"").await? {
+            (200, body) => parse(&body).map_err(|why| (FaultKind::Nonsense, format!("GET {path}: {why}"))),
+            (401, _) => Err((FaultKind::NotAuthorized, format!("GET {path}: 401"))),
+            (404, _) => Err((FaultKind::NotFound, format!("GET {path}: 404"))),
+            (status, body) if status < 500 => {
+                Err((FaultKind::BadRequest, format!("GET {path}: {status} {body}")))
+            }
+            (status, _) => Err((FaultKind::Server, format!("GET {path}: {status}"))),
+        }
+    }
+
+    async fn put(&mut self, path: &str, attributes: &Attributes) -> Result<(), String> {
+        let body =
+            attributes.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("\n");
+        match self.ask("PUT", path, body.as_bytes()).await {
+            Ok((200, _)) => Ok(()),
+            Ok((status, body)) => Err(format!("PUT {path}: {status} {body}")),
+            Err((_, why)) => Err(why),
+        }
+    }
+
+    async fn look_at_onegate(&mut self, reads: &Reads) {
+        if self.me.age(self.now()).is_none_or(|age| age >= reads.me) {
+            let began = self.now();
+            let answer = self.read("/vm", |text| Vm::from_json(text).map_err(|e| e.to_string())).await;
+            settle(&mut self.me, answer, began);
+        }
+        if reads.service.is_some_and(|limit| self.service.age(self.now()).is_none_or(|age| age >= limit)) {
+            let began = self.now();
+            let answer = self
+                .read("/service?extended=true", |text| Service::from_json(text).map_err(|e| e.to_string()))
+                .await;
+            settle(&mut self.service, answer, began);
+        }
+    }
+
+    async fn look_at_kubernetes(&mut self, reads: &Reads) {
+        let Some(limit) = reads.kubernetes else { return };
+        if self.kubernetes_at.is_some_and(|at| self.now().saturating_sub(at) < limit) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(15)).await;
+        self.kubernetes_at = Some(self.now());
+        let shared = self.shared.clone();
+        let u = &mut *shared.borrow_mut();
+        if u.chance.one_in(u.rough.lose_kubernetes) {
+            let why = || Observed::Unknown("no answer within 5 s".into());
+            self.kubernetes = Kubernetes {
+                readyz: why().map(|(): ()| ()),
+                node: Observed::Unknown("no answer within 5 s".into()),
+                lease: Observed::Unknown("no answer within 5 s".into()),
+            };
+            return;
+        }
+        self.kubernetes = kubernetes(u, self.vm, &mut self.lease_seen);
+    }
+
+    /// This incarnation of the agent is dead from here on.
+    async fn die(&self) -> ! {
+        loop {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Before and after each effect something may happen to the agent or to its machine.
+    async fn perhaps_die(&mut self) {
+        let dead = {
+            let u = &mut *self.shared.borrow_mut();
+            let now = u.now();
+            if u.chance.one_in(u.rough.power) {
+                u.power_cycle(self.vm, now);
+                true
+            } else if u.chance.one_in(u.rough.crash) {
+                u.crash_agent(self.vm, now);
+                true
+            } else {
+                false
+            }
+        };
+        if dead {
+            self.die().await;
+        }
+    }
+}
+
+impl World for SimWorld {
+    async fn observe(&mut self, interests: &Interests, reads: &Reads) -> Facts {
+        self.shared.borrow_mut().count_pass(self.vm);
+        self.look_at_onegate(reads).await;
+        self.look_at_kubernetes(reads).await;
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        let shared = self.shared.clone();
+        let u = &mut *shared.borrow_mut();
+        let now = u.now();
+        let entropy = Secret::new(u.chance.hex());
+        let Some(machine) = u.machines.get(&self.vm) else { return Facts::default() };
+        let exists = interests.exists.iter().map(|path| {
+            (path.clone(), if u.exists(self.vm, path) { Observed::Known(()) } else { Observed::Absent })
+        });
+        let supervisor = interests.supervisor.as_ref().map_or(Observed::Absent, |server| {
+            match u.supervisor(server, now) {
+                Ok(cluster) => Observed::Known(u.clusters[cluster].ca.clone()),
+                Err(why) => Observed::Unknown(why),
+            }
+        });
+        let units = ["keepalived.service", "haproxy.service"].map(|unit| machine.runs(unit));
+        Facts {
+            now: now.saturating_sub(machine.booted),
+            wall: 1_790_000_000 + now.as_secs(),
+            context: Observed::Known(Secret::new(machine.context.clone())),
+            entropy,
+            me: rebase(&self.me, machine.booted),
+            service: rebase(&self.service, machine.booted),
+            files: interests.files.iter().map(|path| (path.clone(), file(machine, path))).collect(),
+            units: interests.units.iter().map(|name| (name.clone(), unit(machine, name))).collect(),
+            exists: exists.collect(),
+            sysctls: interests
+                .sysctls
+                .iter()
+                .map(|key| {
+                    (
+                        key.clone(),
+                        machine
+                            .sysctls
+                            .get(key)
+                            .map_or(Observed::Known("0".into()), |v| Observed::Known(v.clone())),
+                    )
+                })
+                .collect(),
+            links: Observed::Known(links(&machine.context)),
+            kubernetes: rebase_lease(&self.kubernetes, machine.booted),
+            supervisor,
+            haproxy: if units[1] { Observed::Known(HaproxyStats::default()) } else { Observed::Absent },
+            vrrp: if units[0] {
+                Observed::Known(BTreeMap::from([("oneke".to_owned(), VrrpState::Master)]))
+            } else {
+                Observed::Absent
+            },
+        }
+    }
+
+    async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
+        self.perhaps_die().await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        {
+            let u = &mut *self.shared.borrow_mut();
+            let now = u.now();
+            u.check_effect(self.vm, effect, now);
+        }
+        let result = match effect {
+            Effect::Publish { vm: None, attributes } => {
+                let result = self.put("/vm", attributes).await;
+                self.me.at = None;
+                result
+            }
+            Effect::Publish { vm: Some(vm), attributes } => {
+                let result = self.put(&format!("/vms/{vm}"), attributes).await;
+                self.service.at = None;
+                result
+            }
+            Effect::HoldLease { holder, version } => {
+                self.kubernetes_at = None;
+                self.shared.borrow_mut().hold_lease(self.vm, holder, version.as_deref())
+            }
+            local => self.shared.borrow_mut().apply_local(self.vm, local),
+        };
+        {
+            let u = &mut *self.shared.borrow_mut();
+            let now = u.now();
+            u.note(
+                now,
+                format!(
+                    "VM {}: {effect}{}",
+                    self.vm,
+                    result.as_ref().err().map(|e| format!(" FAILED: {e}")).unwrap_or_default()
+                ),
+            );
+        }
+        self.perhaps_die().await;
+        result
+    }
+
+    async fn report(&mut self, report: &Report) {
+        if report.problems.is_empty() {
+            self.shared.borrow_mut().refused.remove(&self.vm);
+        } else {
+            self.shared.borrow_mut().refused.insert(self.vm);
+        }
+        if report.conditions != self.report.conditions {
+            let u = &mut *self.shared.borrow_mut();
+            let now = u.now();
+            let unmet =
+                report.conditions.iter().find(|s| s.condition.status != oneke_agent::plan::Status::True);
+            let line = unmet.map_or_else(|| "ready".to_owned(), |s| s.condition.to_string());
+            u.note(now, format!("VM {} ({}): {line}", self.vm, report.role.as_deref().unwrap_or("?")));
+            u.reports.insert(self.vm, report.clone());
+        }
+        self.report = report.clone();
+    }
+
+    async fn wait(&mut self, at_most: Duration) -> Event {
+        tokio::time::sleep(at_most.max(Duration::from_millis(1))).await;
+        Event::Timer
+    }
+}
+
+fn settle<T>(reading: &mut Reading<T>, answer: Result<T, (FaultKind, String)>, began: Duration) {
+    match answer {
+        Ok(value) => *reading = Reading { last: Observed::Known(value), at: Some(began), fault: None },
+        Err((kind, message)) => {
+            let since = reading.fault.as_ref().map_or(began, |fault| fault.since);
+            reading.fault = Some(Fault { kind, message, since });
+        }
+    }
+}
+
+/// The agent's clock starts at boot.
+fn rebase<T: Clone>(reading: &Reading<T>, booted: Duration) -> Reading<T> {
+    let mut reading = reading.clone();
+    reading.at = reading.at.map(|at| at.saturating_sub(booted));
+    if let Some(fault) = &mut reading.fault {
+        fault.since = fault.since.saturating_sub(booted);
+    }
+    reading
+}
+
+fn rebase_lease(kubernetes: &Kubernetes, booted: Duration) -> Kubernetes {
+    let mut kubernetes = kubernetes.clone();
+    if let Observed::Known(lease) = &mut kubernetes.lease {
+        lease.seen = lease.seen.saturating_sub(booted);
+    }
+    kubernetes
+}
+
+fn file(machine: &crate::machine::Machine, path: &str) -> Observed<File> {
+    machine.disk.files.get(path).map_or(Observed::Absent, |(mode, content)| {
+        Observed::Known(File { mode: *mode, content: Secret::new(content.clone()) })
+    })
+}
+
+fn unit(machine: &crate::machine::Machine, name: &str) -> Observed<Unit> {
+    let running = machine.units.get(name);
+    Observed::Known(Unit {
+        active: running.map_or(Active::Inactive, |unit| unit.active),
+        enabled: machine.disk.enabled.contains(name),
+        restarts: running.map_or(0, |unit| unit.restarts),
+        status: String::new(),
+        loaded: running.and_then(|unit| unit.loaded.clone()),
+    })
+}
+
+fn links(context: &str) -> Vec<Link> {
+    (0..8)
+        .filter_map(|index| {
+            let mac = context_value(context, &format!("ETH{index}_MAC"))?;
+            let ip: Option<IpAddr> =
+                context_value(context, &format!("ETH{index}_IP")).and_then(|ip| ip.parse().ok());
+            Some(Link {
+                name: format!("eth{index}"),
+                mac,
+                running: true,
+                addresses: ip.map(|ip| (ip, 24)).into_iter().collect(),
+            })
+        })
+        .collect()
+}
+
+/// What the API tells this node with its own credentials.
+fn kubernetes(u: &Universe, vm: VmId, lease_seen: &mut BTreeMap<String, Duration>) -> Kubernetes {
+    let now = u.now();
+    let Some(machine) = u.machines.get(&vm) else { return Kubernetes::default() };
+    let Some(cluster) = machine.disk.kubelet else {
+        return Kubernetes { readyz: Observed::Absent, node: Observed::Absent, lease: Observed::Absent };
+    };
+    let own = machine.role != "master"
+        || machine.units.get("rke2-server.service").is_some_and(|unit| unit.active == Active::Active);
+    if !own || !u.quorum(cluster, now) {
+        let why = "connection refused".to_owned();
+        return Kubernetes {
+            readyz: Observed::Unknown(why.clone()),
+            node: Observed::Unknown(why.clone()),
+            lease: Observed::Unknown(why),
+        };
+    }
+    let config = machine.disk.files.get(oneke_agent::node::CONFIG).map_or("", |file| file.1.as_str());
+    let name = crate::rke2::setting(config, "node-name").unwrap_or_default();
+    let node = u.node_ready(cluster, &name, now).map_or(Observed::Absent, |ready| {
+        Observed::Known(KubernetesNode { name, ready, message: "KubeletNotReady".into() })
+    });
+    let lease = u.clusters[cluster].lease.as_ref().map_or(Observed::Absent, |(holder, version)| {
+        let seen = *lease_seen.entry(version.to_string()).or_insert(now);
+        Observed::Known(Lease { holder: holder.clone(), version: version.to_string(), seen })
+    });
+    Kubernetes { readyz: Observed::Known(()), node, lease }
+}
