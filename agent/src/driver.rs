@@ -23,6 +23,8 @@ pub struct Interests {
     pub files: Vec<String>,
     /// Paths whose existence alone counts.
     pub exists: Vec<String>,
+    /// Symbolic links by absolute path, with where they lead.
+    pub symlinks: Vec<String>,
     /// Units with `.service`.
     pub units: Vec<String>,
     /// Kernel parameters, dotted.

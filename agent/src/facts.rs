@@ -261,6 +261,8 @@ pub struct Facts {
     pub units: BTreeMap<String, Observed<Unit>>,
     /// Directories and files whose existence alone counts.
     pub exists: BTreeMap<String, Observed<()>>,
+    /// Where the symbolic links that deciders named lead, by absolute path; `Absent`: there is none.
+    pub symlinks: BTreeMap<String, Observed<String>>,
     /// Kernel parameters that deciders named.
     pub sysctls: BTreeMap<String, Observed<String>>,
     /// Network interfaces.

@@ -114,7 +114,7 @@ pub fn remove(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes a directory and its parents, each of them durable before anything is put into it.
-fn make_directories(directory: &Path) -> anyhow::Result<()> {
+pub(super) fn make_directories(directory: &Path) -> anyhow::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
@@ -145,7 +145,8 @@ fn sweep(directory: &Path, prefix: &str) {
     }
 }
 
-fn sync_directory(directory: &Path) -> anyhow::Result<()> {
+/// Makes what happened to the entries of a directory durable.
+pub(super) fn sync_directory(directory: &Path) -> anyhow::Result<()> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .with_context(|| format!("could not sync the directory {}", directory.display()))
