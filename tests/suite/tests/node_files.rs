@@ -87,7 +87,7 @@ fn each_case_gives_its_files() {
         count += 1;
         faults.extend(expect(&path.join("expected.txt"), &rendered(&path)).err());
     }
-    assert!(count >= 60, "only {count} cases in {}", cases().display());
+    assert!(count >= 80, "only {count} cases in {}", cases().display());
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
