@@ -13,6 +13,7 @@ pub mod address;
 mod entry;
 pub mod files;
 mod host;
+pub mod kubeconfig;
 mod lead;
 mod member;
 mod outside;

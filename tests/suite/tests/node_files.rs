@@ -55,7 +55,8 @@ impl Case {
             ..VmNic::default()
         };
         let told: Vec<VmNic> = self.networks.iter().map(nic).collect();
-        let ip = address::nic(config, Some(&told))?.ip.expect("a NIC without an address is never chosen").into();
+        let ip =
+            address::nic(config, Some(&told))?.ip.expect("a NIC without an address is never chosen").into();
         let second_ip = address::second_ip(config, ip, Some(&told));
         let name = format!("oneke-{}-{}-{vm}", config.service.unwrap_or(0), self.role);
         Ok(Pinned { name, vm, ip, second_ip, external: self.external.clone() })
