@@ -131,6 +131,19 @@ pub enum Effect {
         /// All of them in one request.
         attributes: Attributes,
     },
+    /// Seal a text to a user's SSH keys and put it, in base64, into this VM's own attributes.
+    PublishSealed {
+        /// `age`, by its absolute path.
+        program: String,
+        /// Public keys that `age` takes.
+        recipients: Vec<String>,
+        /// What is sealed.
+        text: Secret,
+        /// The attribute that holds it.
+        name: AttributeName,
+        /// Published with it, in the same request: no two seals are alike, so this says what is inside.
+        mark: (AttributeName, AttributeValue),
+    },
     /// Create or renew the service's Lease in Kubernetes, if it is still at the version that was observed.
     HoldLease {
         /// This node's name.
@@ -179,6 +192,9 @@ impl fmt::Display for Effect {
                     names::TOKEN | names::KUBECONFIG => write!(f, " {name}=(secret)"),
                     _ => write!(f, " {name}={value}"),
                 })
+            }
+            Self::PublishSealed { recipients, name, .. } => {
+                write!(f, "publish {} sealed to {} SSH key(s)", name.as_str(), recipients.len())
             }
             Self::HoldLease { holder, .. } => write!(f, "hold the service's Lease as {holder}"),
         }

@@ -49,7 +49,10 @@ fn master(file: &Observed<crate::facts::File>) -> anyhow::Result<Identity> {
     match Identity::observed(&facts) {
         Observed::Known(Ok(identity)) if identity.role == Role::Master => Ok(identity),
         Observed::Known(Ok(identity)) => {
-            bail!("the role of this VM is {}: only a master has the administrator's kubeconfig", identity.role)
+            bail!(
+                "the role of this VM is {}: only a master has the administrator's kubeconfig",
+                identity.role
+            )
         }
         Observed::Absent => {
             bail!(

@@ -6,7 +6,7 @@ use crate::facts::Observed;
 use crate::plan::{Condition, Decision, Effect};
 use crate::service::{Role, names};
 
-use super::{Node, OnDisk, cluster_id, forget_joining, lead, publish};
+use super::{Node, OnDisk, cluster_id, forget_joining, kubeconfig, lead, publish};
 
 /// How often the cluster's API is asked until this node is Ready, and afterwards.
 const ASK_UNTIL_READY: Duration = Duration::from_millis(500);
@@ -32,6 +32,8 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     tell(node, disk, ready && serving, decision);
     if *node.role == Role::Master && serving {
         lead::decide(node, disk, decision);
+        // Last: whatever is wrong with it holds up nothing else.
+        kubeconfig::publish(node, decision);
     }
 }
 

@@ -53,6 +53,7 @@ pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
     interests.exists.push(trace(role).to_owned());
     if *role == Role::Master {
         interests.files.extend([SERVER_TOKEN, AGENT_TOKEN].map(str::to_owned));
+        kubeconfig::interests(config, interests);
     }
     interests.supervisor = config.node.supervisor.as_ref().map(|(host, port)| host_port(host, *port));
 }

@@ -100,6 +100,7 @@ fn subject(effect: &Effect) -> (Option<&str>, Option<&str>) {
         Effect::SetSysctl { .. }
         | Effect::LinkUp { .. }
         | Effect::Publish { .. }
+        | Effect::PublishSealed { .. }
         | Effect::HoldLease { .. } => (None, None),
     }
 }

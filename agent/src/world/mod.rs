@@ -7,6 +7,7 @@
     reason = "this is the shell: it reads clocks and files and starts processes"
 )]
 
+mod age;
 mod background;
 mod checker;
 pub mod clock;
@@ -54,6 +55,7 @@ use crate::driver::{Event, Interests, Report, World};
 use crate::facts::{Active, Facts, HaproxyStats, Link, Observed, VrrpState};
 use crate::identity::Identity;
 use crate::plan::{Effect, Reads};
+use crate::service::AttributeValue;
 
 /// How often a new context is looked for between two passes; also how often the watchdog is fed while nothing happens.
 const LOOK_AT_CONTEXT: Duration = Duration::from_secs(10);
@@ -123,6 +125,12 @@ impl Machine {
             Effect::SetSysctl { key, value } => sysctls::write(key, value),
             Effect::LinkUp { name } => links::set_up(name).await,
             Effect::Publish { vm, attributes } => self.cloud.publish(*vm, attributes).await,
+            Effect::PublishSealed { program, recipients, text, name, mark } => {
+                let sealed = age::seal(program, recipients, text).await?;
+                let value = AttributeValue::base64(&sealed)?;
+                let attributes = [(name.clone(), value), mark.clone()].into();
+                self.cloud.publish(None, &attributes).await
+            }
             Effect::HoldLease { holder, version } => {
                 self.cluster.hold_lease(holder, version.as_deref()).await
             }

@@ -168,8 +168,8 @@ impl World for Paper {
                 self.links.iter_mut().filter(|link| link.name == *name).for_each(|link| link.running = true);
             }
             Effect::Publish { vm, attributes } => self.publish(*vm, attributes),
-            // There is no cluster on paper.
-            Effect::HoldLease { .. } => {}
+            // There is no cluster on paper, and no kubeconfig.
+            Effect::HoldLease { .. } | Effect::PublishSealed { .. } => {}
         }
         self.effects.push(effect.clone());
         Ok(())
