@@ -7,7 +7,7 @@ use super::{Node, host_port};
 use crate::context::{Config, PublishKubeconfig};
 use crate::driver::Interests;
 use crate::facts::Observed;
-use crate::plan::{Condition, Decision, Effect, Secret, digest};
+use crate::plan::{Condition, Decision, Effect, Sealing, Secret, digest};
 use crate::service::{AttributeName, AttributeValue, names};
 
 /// RKE2's own, on servers; root alone reads it.
@@ -106,13 +106,13 @@ fn seal(node: &Node<'_>, keys: &[String], text: Secret) -> Option<Effect> {
     }
     let name = |name| AttributeName::new(name).expect("our own names are well formed");
     let mark = AttributeValue::new(mark).expect("hex digits survive OneGate");
-    Some(Effect::PublishSealed {
+    Some(Effect::PublishSealed(Box::new(Sealing {
         program: AGE.to_owned(),
         recipients: keys.to_vec(),
         text,
         name: name(names::KUBECONFIG),
         mark: (name(names::KUBECONFIG_DIGEST), mark),
-    })
+    })))
 }
 
 #[cfg(test)]
@@ -153,9 +153,8 @@ mod tests {
         config.node.publish_kubeconfig = sealed("ssh-ed25519 AAAA me");
         let (reasons, value, effects) = published(&config, true, "none");
         assert_eq!((&reasons[..], value), (&["Sealed".to_owned()][..], None));
-        let [Effect::PublishSealed { text, mark, recipients, .. }] = &effects[..] else {
-            panic!("{effects:?}")
-        };
+        let [Effect::PublishSealed(sealing)] = &effects[..] else { panic!("{effects:?}") };
+        let Sealing { text, mark, recipients, .. } = &**sealing;
         assert!(text.expose().contains("server: https://ep0.eth0.vr:6443"));
         assert_eq!(recipients, &["ssh-ed25519 AAAA me"]);
         assert!(!format!("{} {:?}", effects[0], effects[0]).contains("S0VZ"));

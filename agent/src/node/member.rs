@@ -141,3 +141,36 @@ fn register(node: &Node<'_>, listeners: [usize; 2], decision: &mut Decision) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::fixture;
+    use super::*;
+    use crate::facts::Facts;
+
+    fn registered(change: impl FnOnce(&mut crate::context::Config)) -> Vec<String> {
+        let mut config = fixture::config();
+        change(&mut config);
+        let mut facts = Facts::default();
+        facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
+        let mut decision = Decision::default();
+        tell(&node, &OnDisk::default(), true, &mut decision);
+        let all = decision.publish.iter().filter(|(name, _)| name.as_str().starts_with("ONEGATE_HAPROXY"));
+        all.map(|(name, value)| format!("{}={}", name.as_str(), value.as_str())).collect()
+    }
+
+    #[test]
+    fn masters_register_behind_a_vnf_and_only_there() {
+        let behind = registered(|_| {});
+        assert_eq!(behind.len(), 8, "{behind:?}");
+        assert_eq!(behind[0], "ONEGATE_HAPROXY_LB0_IP=<ETH0_EP0>");
+        assert_eq!(behind[6], "ONEGATE_HAPROXY_LB1_SERVER_HOST=172.20.0.100");
+        assert_eq!(registered(|config| config.node.external_lb = true), [""; 0]);
+        let alone = |config: &mut crate::context::Config| {
+            config.node.lb.iter_mut().for_each(|lb| lb.ip = None);
+            config.node.eth0_vip0 = None;
+        };
+        assert_eq!(registered(alone), [""; 0], "no vnf at all");
+    }
+}

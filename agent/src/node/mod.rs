@@ -305,3 +305,39 @@ fn forget_joining(facts: &Facts, decision: &mut Decision) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::files::fixture;
+    use super::*;
+
+    /// What a worker waits for that has just booted; OneGate has not answered.
+    fn waits(change: impl FnOnce(&mut Config)) -> Vec<String> {
+        let mut config = fixture::config();
+        change(&mut config);
+        let mut facts = Facts::default();
+        facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        facts.files.insert(CONFIG.into(), Observed::Absent);
+        facts.exists.insert(KUBELET.into(), Observed::Absent);
+        let mut decision = Decision::default();
+        decide(&config, &facts, &fixture::worker(), &mut decision);
+        let own = decision.conditions.iter().filter(|condition| condition.kind != "FilesWritten");
+        own.map(|condition| condition.reason.clone()).collect()
+    }
+
+    #[test]
+    fn a_node_does_not_join_before_its_addresses_are_known() {
+        assert_eq!(waits(|_| {}), ["MakingKey"]);
+        let dual_stack = |config: &mut Config| config.node.cluster_cidr.push("fd42::/56".parse().unwrap());
+        assert_eq!(waits(dual_stack), ["NoSecondAddress"]);
+        assert_eq!(
+            waits(|config| {
+                dual_stack(config);
+                config.nics[0].ip6 = Some("fd00::64".parse().unwrap());
+            }),
+            ["MakingKey"]
+        );
+        let network = Some(crate::context::NodeNic::Network("private".into()));
+        assert_eq!(waits(|config| config.node.node_nic = network), ["OneGateSilent"]);
+    }
+}

@@ -100,7 +100,7 @@ fn subject(effect: &Effect) -> (Option<&str>, Option<&str>) {
         Effect::SetSysctl { .. }
         | Effect::LinkUp { .. }
         | Effect::Publish { .. }
-        | Effect::PublishSealed { .. }
+        | Effect::PublishSealed(_)
         | Effect::HoldLease { .. } => (None, None),
     }
 }

@@ -54,7 +54,7 @@ use self::units::{Job, Systemd, Units};
 use crate::driver::{Event, Interests, Report, World};
 use crate::facts::{Active, Facts, HaproxyStats, Link, Observed, VrrpState};
 use crate::identity::Identity;
-use crate::plan::{Effect, Reads};
+use crate::plan::{Effect, Reads, Sealing};
 use crate::service::AttributeValue;
 
 /// How often a new context is looked for between two passes; also how often the watchdog is fed while nothing happens.
@@ -125,16 +125,17 @@ impl Machine {
             Effect::SetSysctl { key, value } => sysctls::write(key, value),
             Effect::LinkUp { name } => links::set_up(name).await,
             Effect::Publish { vm, attributes } => self.cloud.publish(*vm, attributes).await,
-            Effect::PublishSealed { program, recipients, text, name, mark } => {
-                let sealed = age::seal(program, recipients, text).await?;
-                let value = AttributeValue::base64(&sealed)?;
-                let attributes = [(name.clone(), value), mark.clone()].into();
-                self.cloud.publish(None, &attributes).await
-            }
+            Effect::PublishSealed(sealing) => self.publish_sealed(sealing).await,
             Effect::HoldLease { holder, version } => {
                 self.cluster.hold_lease(holder, version.as_deref()).await
             }
         }
+    }
+
+    async fn publish_sealed(&mut self, sealing: &Sealing) -> anyhow::Result<()> {
+        let sealed = age::seal(&sealing.program, &sealing.recipients, &sealing.text).await?;
+        let value = AttributeValue::base64(&sealed)?;
+        self.cloud.publish(None, &[(sealing.name.clone(), value), sealing.mark.clone()].into()).await
     }
 }
 

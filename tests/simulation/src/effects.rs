@@ -56,7 +56,7 @@ impl Universe {
             }
             Effect::LinkUp { .. } => {}
             Effect::Publish { .. } | Effect::HoldLease { .. } => unreachable!("these go over the network"),
-            Effect::PublishSealed { .. } => unreachable!("no simulated machine has age"),
+            Effect::PublishSealed(_) => unreachable!("no simulated machine has age"),
         }
         Ok(())
     }

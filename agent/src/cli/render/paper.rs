@@ -169,7 +169,7 @@ impl World for Paper {
             }
             Effect::Publish { vm, attributes } => self.publish(*vm, attributes),
             // There is no cluster on paper, and no kubeconfig.
-            Effect::HoldLease { .. } | Effect::PublishSealed { .. } => {}
+            Effect::HoldLease { .. } | Effect::PublishSealed(_) => {}
         }
         self.effects.push(effect.clone());
         Ok(())
