@@ -41,11 +41,12 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     if node.facts.service.fresh(node.facts.now, FRESH).is_none() {
         return;
     }
-    if let Some((joiners, cluster)) = joiners {
-        answer(node, disk, &joiners, &cluster, decision);
-    }
+    // Joiners need both, and HAProxy takes a moment longer than they do.
     if whole {
         tell_backends(node, service, decision);
+    }
+    if let Some((joiners, cluster)) = joiners {
+        answer(node, disk, &joiners, &cluster, decision);
     }
 }
 
