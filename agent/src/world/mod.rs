@@ -12,8 +12,8 @@ mod checker;
 pub mod clock;
 mod cloud;
 mod command;
-mod context_adapter;
 mod context_disk;
+mod context_reader;
 pub mod context_source;
 mod events;
 pub mod files;
@@ -40,7 +40,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::cloud::Cloud;
-pub use self::context_adapter::ContextSource;
+pub use self::context_reader::ContextReader;
 use self::events::{Events, Woken};
 use self::journal::Journal;
 use self::kubernetes::Cluster;
@@ -61,7 +61,7 @@ const KEEPALIVED: &str = "keepalived.service";
 
 /// This machine.
 pub struct Machine {
-    context: ContextSource,
+    context: ContextReader,
     cloud: Cloud,
     systemd: Systemd,
     cluster: Cluster,
@@ -75,14 +75,14 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine that this process runs on, with its context from `source`.
+    /// The machine that this process runs on, with this context.
     ///
     /// # Errors
     /// If the process's signals cannot be taken over.
-    pub fn new(source: ContextSource) -> std::io::Result<Self> {
+    pub fn new(context: ContextReader) -> std::io::Result<Self> {
         let moved = Arc::new(Notify::new());
         Ok(Self {
-            context: source,
+            context,
             cloud: Cloud::default(),
             systemd: Systemd::new(Watches::new(Arc::clone(&moved))),
             cluster: Cluster::new(Arc::clone(&moved)),
@@ -132,7 +132,7 @@ impl World for Machine {
     async fn observe(&mut self, interests: &Interests, reads: &Reads) -> Facts {
         self.watch_addresses(interests);
         let now = clock::now();
-        let context = self.context.read(now).await;
+        let context = self.context.read();
         let token = self.context.token();
         let mut facts = Facts { now, wall: clock::wall(), entropy: clock::entropy(), ..Facts::default() };
         facts.files = looked(&interests.files, |path| files::read(Path::new(path)));
