@@ -22,7 +22,8 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
     let earlier = last(directory).ok().flatten().map(|(report, _)| report);
     super::runtime()?.block_on(async {
         let context = ContextReader::new(arguments.context.as_deref());
-        let mut machine = Machine::new(context).context("could not take over the process's signals")?;
+        let mut machine = Machine::new(context);
+        machine.listen().context("could not take over the process's signals")?;
         tracing::info!("oneke-agent {} starts", env!("CARGO_PKG_VERSION"));
         Driver::resume(earlier).run(&mut machine).await;
         tracing::info!("oneke-agent stops: it was asked to");

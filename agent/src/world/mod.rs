@@ -66,7 +66,8 @@ pub struct Machine {
     systemd: Systemd,
     cluster: Cluster,
     supervisor: Supervisor,
-    events: Events,
+    /// Only the loop takes over the process's signals.
+    events: Option<Events>,
     moved: Arc<Notify>,
     watches_addresses: bool,
     status: StatusFile,
@@ -75,25 +76,31 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine that this process runs on, with this context.
-    ///
-    /// # Errors
-    /// If the process's signals cannot be taken over.
-    pub fn new(context: ContextReader) -> std::io::Result<Self> {
+    /// The machine that this process runs on, with this context. It can be looked at and changed, not waited for.
+    pub fn new(context: ContextReader) -> Self {
         let moved = Arc::new(Notify::new());
-        Ok(Self {
+        Self {
             context,
             cloud: Cloud::default(),
             systemd: Systemd::new(Watches::new(Arc::clone(&moved))),
             cluster: Cluster::new(Arc::clone(&moved)),
             supervisor: Supervisor::new(Arc::clone(&moved)),
-            events: Events::new(Arc::clone(&moved))?,
+            events: None,
             moved,
             watches_addresses: false,
             status: StatusFile::new(Path::new(status_file::DIRECTORY)),
             notifier: Notifier::default(),
             journal: Journal::default(),
-        })
+        }
+    }
+
+    /// Takes over the process's signals, for a loop that waits.
+    ///
+    /// # Errors
+    /// If they cannot be taken over.
+    pub fn listen(&mut self) -> std::io::Result<()> {
+        self.events = Some(Events::new(Arc::clone(&self.moved))?);
+        Ok(())
     }
 
     /// Where VRRP runs, an address that comes or goes wakes the loop; on Kubernetes nodes every pod moves some.
@@ -172,11 +179,15 @@ impl World for Machine {
     }
 
     async fn wait(&mut self, at_most: Duration) -> Event {
+        let Some(events) = &mut self.events else {
+            tokio::time::sleep(at_most).await;
+            return Event::Timer;
+        };
         let end = Instant::now() + at_most;
         loop {
             notify::watchdog();
             let slice = end.min(Instant::now() + LOOK_AT_CONTEXT);
-            match self.events.wait_until(slice).await {
+            match events.wait_until(slice).await {
                 Woken::Stop => {
                     notify::stopping();
                     return Event::Stop;
