@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::service::{AttributeName, AttributeValue, VmId};
+use crate::service::{AttributeName, AttributeValue, VmId, names};
 
 /// A text that must never reach a log, an argument list or a `Debug` print. Wiped when dropped.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -166,10 +166,11 @@ impl fmt::Display for Effect {
                     None => write!(f, "publish")?,
                     Some(vm) => write!(f, "publish on VM {vm}")?,
                 }
-                for (name, value) in attributes {
-                    write!(f, " {name}={value}")?;
-                }
-                Ok(())
+                attributes.iter().try_for_each(|(name, value)| match name.as_str() {
+                    // In clear in OneGate, as the old appliance wants it; that is no reason to log it as well.
+                    names::TOKEN | names::KUBECONFIG => write!(f, " {name}=(secret)"),
+                    _ => write!(f, " {name}={value}"),
+                })
             }
             Self::HoldLease { holder, .. } => write!(f, "hold the service's Lease as {holder}"),
         }
@@ -292,6 +293,10 @@ mod tests {
         };
         let effect = Effect::WriteFile(file);
         assert!(!format!("{effect:?} {effect}").contains("K10token"));
+        let name = AttributeName::new(names::TOKEN).unwrap();
+        let attributes = Attributes::from([(name, AttributeValue::new("K10token").unwrap())]);
+        let told = Effect::Publish { vm: None, attributes }.to_string();
+        assert_eq!(told, "publish ONEGATE_K8S_TOKEN=(secret)");
     }
 
     #[test]

@@ -49,8 +49,9 @@ Exit status:
   4  status: the agent runs, but not all conditions hold yet
   5  status: the agent does not run, or has been silent for too long
 
-A VM of the appliance runs `oneke-agent run` as oneke-agent.service. To see why a VM is not ready, log in there and
-type `oneke-agent status`; to try a context before it is used, `oneke-agent check --context FILE`.";
+A VM of the appliance runs `oneke-agent run` as oneke-agent.service.
+Why is a VM not ready? Log in there:          oneke-agent status
+Is a context right, before it is used?        oneke-agent check --context FILE";
 
 /// OneKE's agent: reads what OpenNebula says about this VM and makes it the member of a Kubernetes cluster that it
 /// shall be: a virtual router, a master, a worker or a storage node.
@@ -124,6 +125,9 @@ struct Check {
     /// Hold it against one role's rules (vnf, master, worker, storage, or a worker group's name) instead of every role's
     #[arg(long, value_name = "ROLE", value_parser = role)]
     role: Option<Role>,
+    /// Print problems and warnings as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]

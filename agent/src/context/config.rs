@@ -51,11 +51,17 @@ impl Config {
     /// # Errors
     /// Every problem of the variables that the role reads.
     pub fn read(vars: &Vars, role: Option<Role>) -> Result<Self, Vec<Problem>> {
+        let (config, problems, warnings) = Self::examine(vars, role);
+        if problems.is_empty() { Ok(Self { warnings, ..config }) } else { Err(problems) }
+    }
+
+    /// The same with the warnings beside the problems; with problems the configuration must not be used.
+    pub(super) fn examine(vars: &Vars, role: Option<Role>) -> (Self, Vec<Problem>, Vec<Warning>) {
         let mut reader = Reader::new(vars, role);
         let config = Self::read_all(&mut reader);
         lint::read(&mut reader);
         let (problems, warnings) = reader.finish();
-        if problems.is_empty() { Ok(Self { warnings, ..config }) } else { Err(problems) }
+        (config, problems, warnings)
     }
 
     /// Reads everything; where there is a problem, a default stands in that is never used.
@@ -79,7 +85,8 @@ impl Config {
 }
 
 impl OneGateConfig {
-    fn read(reader: &mut Reader<'_>) -> Self {
+    /// Reads these variables alone: OneGate is asked for the role before the rest can be judged by it.
+    pub fn read(reader: &mut Reader<'_>) -> Self {
         let endpoint = reader.value("ONEGATE_ENDPOINT", Roles::ALL, forms::http_url);
         if reader.text("ONEGATE_ENDPOINT").is_none() {
             reader.warn(

@@ -12,7 +12,7 @@ pub mod placeholder;
 mod problem;
 mod quoting;
 mod reader;
-mod show;
+pub mod show;
 pub mod table;
 mod vars;
 pub mod vnf;

@@ -168,7 +168,10 @@ fn endpoint(reader: &mut Reader<'_>, name: &str, port: u16, vip: Option<Ipv4Addr
     let default = vip.map(|ip| (ip.to_string(), port));
     let Some(endpoint) = reader.value(name, NODES, forms::endpoint) else { return default };
     if endpoint.scheme {
-        reader.warn(name, format!("is host:port, without a scheme: {} is taken", endpoint.host));
+        reader.warn(
+            name,
+            format!("has a scheme, which is taken off: host:port is meant, here {}", endpoint.host),
+        );
     }
     if endpoint.port.is_none() {
         reader.warn(name, format!("names no port: {port} is taken"));
@@ -219,7 +222,8 @@ impl StorageConfig {
             );
             reader.warn("ONEAPP_STORAGE_DEVICE", message);
         }
-        reader.only_if(device.is_some(), |reader| Self {
+        let given = reader.text("ONEAPP_STORAGE_DEVICE").is_some();
+        reader.only_if(given, |reader| Self {
             filesystem: choice(reader, "ONEAPP_STORAGE_FILESYSTEM").unwrap_or_default(),
             mountpoint: reader.value("ONEAPP_STORAGE_MOUNTPOINT", NODES, forms::path).unwrap_or_default(),
             device,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A value that cannot be used. The agent changes nothing until the context changes (invariant 13).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Problem {
     /// The variable's name.
     pub variable: String,
@@ -15,12 +15,15 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={:?}: {}", self.variable, self.value, self.expected)
+        match self.value.as_str() {
+            "" => write!(f, "{}: {}", self.variable, self.expected),
+            value => write!(f, "{}={value:?}: {}", self.variable, self.expected),
+        }
     }
 }
 
 /// Something that is probably not meant, but that can be lived with.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Warning {
     /// The variable's name.
     pub variable: String,

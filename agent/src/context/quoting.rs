@@ -17,7 +17,7 @@ pub(super) fn line_at(text: &str, offset: usize) -> usize {
 
 /// The assignments of a `context.sh`, in order; the first fault ends them.
 pub(super) fn assignments(text: &str) -> impl Iterator<Item = Result<Assignment<'_>, ParseError>> {
-    let mut scanner = Scanner { text, at: 0 };
+    let mut scanner = Scanner { text, at: 0, begin: 0 };
     let mut broken = false;
     std::iter::from_fn(move || {
         if broken {
@@ -43,7 +43,7 @@ pub(super) fn exports(text: &str) -> impl Iterator<Item = Result<Assignment<'_>,
         starts.iter().skip(1).map(|(_, start, _)| *start).chain(std::iter::once(text.len())).collect();
     starts.into_iter().zip(ends).map(move |((name, offset, body), end)| {
         let record = &text[body..end];
-        let what = || format!("the double quote that opens the value of {name} is never closed");
+        let what = || format!("the value of {name} has no closing quote");
         let close =
             record.rfind('"').ok_or_else(|| ParseError { line: line_at(text, offset), what: what() })?;
         Ok(Assignment { name, value: record[..close].to_owned(), offset })
@@ -64,6 +64,8 @@ fn is_name(text: &str) -> bool {
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
+    /// Where the assignment that is being read begins.
+    begin: usize,
 }
 
 impl<'a> Scanner<'a> {
@@ -96,6 +98,7 @@ impl<'a> Scanner<'a> {
             self.at = self.text.len() - rest.trim_start_matches([' ', '\t']).len();
         }
         let offset = self.at;
+        self.begin = offset;
         if self.rest().is_empty() {
             return Ok(None);
         }
@@ -141,8 +144,7 @@ impl<'a> Scanner<'a> {
         let open = self.at;
         let body = &self.rest()[1..];
         let Some(length) = body.find('\'') else {
-            let what = format!("the single quote that opens the value of {name} is never closed");
-            return Err(self.fault(open, what));
+            return Err(self.unclosed("single", name, open));
         };
         if let Some(nul) = body[..length].find('\0') {
             return Err(self.fault(open + nul, "a NUL byte"));
@@ -169,8 +171,18 @@ impl<'a> Scanner<'a> {
                 }
             }
         }
-        let what = format!("the double quote that opens the value of {name} is never closed");
-        Err(self.fault(open, what))
+        Err(self.unclosed("double", name, open))
+    }
+
+    /// A forgotten quote shows only where a later one opens in its place, so the message names the value's own line.
+    fn unclosed(&self, kind: &str, name: &str, open: usize) -> ParseError {
+        let begin = line_at(self.text, self.begin);
+        self.fault(
+            open,
+            format!(
+                "this {kind} quote in the value of {name}, which begins in line {begin}, is never closed"
+            ),
+        )
     }
 
     /// A backslash and what follows: the character alone if the backslash `escapes` it (a line break: nothing), both

@@ -147,11 +147,11 @@ mod tests {
         let refused = |text: &str| Vars::parse(text).unwrap_err().to_string();
         assert_eq!(
             refused("A='x'\nB='y\n"),
-            "line 2: the single quote that opens the value of B is never closed"
+            "line 2: this single quote in the value of B, which begins in line 2, is never closed"
         );
         assert_eq!(
             refused("\nA=\"y\n"),
-            "line 2: the double quote that opens the value of A is never closed"
+            "line 2: this double quote in the value of A, which begins in line 2, is never closed"
         );
         assert_eq!(refused("A=b c"), "line 1: the value of A ends here, but more follows: quote the value");
         assert_eq!(
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(vars.iter().collect::<Vec<_>>(), expected);
         assert_eq!(
             Vars::parse_one_env("export A=\"x\n").unwrap_err().to_string(),
-            "line 1: the double quote that opens the value of A is never closed"
+            "line 1: the value of A has no closing quote"
         );
     }
 

@@ -37,11 +37,28 @@ pub enum Founding {
     },
 }
 
-/// Decides about founding for the master `me`.
+/// Decides about founding for the master `me`. An old answer is good enough to wait by, never to found by.
 pub fn founding(me: VmId, facts: &Facts) -> Founding {
-    let Some(service) = facts.service.fresh(facts.now, FRESH) else {
+    let Some(service) = facts.service.last.known() else {
         return unknown("WholeServiceUnread", unread(facts));
     };
+    let founding = by_answer(me, service);
+    let acts = matches!(founding, Founding::Found | Founding::Claim);
+    if acts && facts.service.fresh(facts.now, FRESH).is_none() {
+        return unknown("WholeServiceUnread", unread(facts));
+    }
+    founding
+}
+
+fn by_answer(me: VmId, service: &Service) -> Founding {
+    if let Some((vm, sign)) =
+        service.vms().filter(|(_, vm)| vm.id != me).find_map(|(role, vm)| Some((vm, sign(role, vm)?)))
+    {
+        return wait(
+            "ClusterExists",
+            format!("VM {} shows {sign}: this master joins that cluster and never founds another", vm.id),
+        );
+    }
     if let Some(gap) = service.gap() {
         return unknown("WholeServiceUnread", format!("{gap}: founding waits for a whole answer"));
     }
@@ -51,14 +68,6 @@ pub fn founding(me: VmId, facts: &Facts) -> Founding {
     else {
         return unknown("WholeServiceUnread", format!("the service does not list VM {me} as a master yet"));
     };
-    if let Some((vm, sign)) =
-        service.vms().filter(|(_, vm)| vm.id != me).find_map(|(role, vm)| Some((vm, sign(role, vm)?)))
-    {
-        return wait(
-            "ClusterExists",
-            format!("VM {} shows {sign}: this master joins that cluster and never founds another", vm.id),
-        );
-    }
     if lowest != me {
         return wait(
             "WaitingForFounder",
@@ -75,11 +84,8 @@ pub fn founding(me: VmId, facts: &Facts) -> Founding {
             ),
         );
     }
-    if mine.and_then(|vm| vm.attribute(names::CLUSTER)) == Some(names::FOUNDING) {
-        Founding::Found
-    } else {
-        Founding::Claim
-    }
+    let claimed = mine.and_then(|vm| vm.attribute(names::CLUSTER)) == Some(names::FOUNDING);
+    if claimed { Founding::Found } else { Founding::Claim }
 }
 
 /// Masters that are there: a DONE one is history, a leaving one is not.
@@ -129,4 +135,138 @@ fn wait(reason: &'static str, message: String) -> Founding {
 
 fn unknown(reason: &'static str, message: String) -> Founding {
     Founding::Wait { reason, message, known: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::facts::Reading;
+    use crate::service::{ServiceRole, state};
+
+    /// `master:5 master:6 READY=YES worker:8`: VMs with their attributes behind them.
+    fn service(text: &str) -> Service {
+        let mut roles: Vec<ServiceRole> = Vec::new();
+        for word in text.split_whitespace() {
+            if let Some((role, id)) = word.split_once(':') {
+                let vm = vm(id.parse().expect("an ID"));
+                if roles.last().is_none_or(|last| last.name != role) {
+                    roles.push(ServiceRole {
+                        name: role.into(),
+                        cardinality: 0,
+                        state: state::RUNNING,
+                        nodes: Vec::new(),
+                    });
+                }
+                let last = roles.last_mut().expect("just pushed");
+                last.nodes.push(ServiceNode { id: vm.id, vm: Some(vm) });
+                last.cardinality += 1;
+            } else {
+                let (name, value) = word.split_once('=').expect("NAME=value");
+                let vm =
+                    roles.last_mut().and_then(|role| role.nodes.last_mut()).and_then(|node| node.vm.as_mut());
+                let vm = vm.expect("an attribute stands behind its VM");
+                match name {
+                    "STATE" => vm.state = value.parse().expect("a number"),
+                    _ => drop(vm.attributes.as_mut().map(|all| all.insert(name.into(), value.into()))),
+                }
+            }
+        }
+        Service { id: 1, state: state::RUNNING, roles }
+    }
+
+    fn vm(id: u32) -> Vm {
+        Vm {
+            id: VmId(id),
+            name: String::new(),
+            state: 3,
+            lcm_state: 3,
+            attributes: Some(BTreeMap::new()),
+            nics: Vec::new(),
+        }
+    }
+
+    fn facts(service: Service, age: u64) -> Facts {
+        let now = Duration::from_secs(1_000);
+        let at = Some(now - Duration::from_secs(age));
+        Facts {
+            now,
+            service: Reading { last: Observed::Known(service), at, fault: None },
+            ..Facts::default()
+        }
+    }
+
+    /// What VM `me` does about founding, as one word.
+    fn word(me: u32, text: &str) -> &'static str {
+        match founding(VmId(me), &facts(service(text), 1)) {
+            Founding::Found => "Found",
+            Founding::Claim => "Claim",
+            Founding::Wait { reason, .. } => reason,
+        }
+    }
+
+    #[test]
+    fn the_lowest_claims_then_founds() {
+        assert_eq!(word(5, "vnf:1 READY=YES master:5 master:6"), "Claim");
+        assert_eq!(word(5, "master:5 ONEGATE_K8S_CLUSTER=founding master:6"), "Found");
+        assert_eq!(word(6, "master:5 master:6"), "WaitingForFounder");
+        assert_eq!(word(6, "master:6 master:5"), "WaitingForFounder");
+        assert_eq!(word(6, "master:5 STATE=6 master:6"), "Claim", "a DONE master is no more");
+        assert_eq!(word(6, "master:5 STATE=8 master:6"), "WaitingForFounder", "a powered-off one is");
+        assert_eq!(word(5, "master:5 ONEGATE_K8S_CLUSTER=none"), "Claim", "a withdrawn claim is none");
+    }
+
+    #[test]
+    fn any_sign_of_a_cluster_forbids_it() {
+        for sign in [
+            "master:6 ONEGATE_K8S_CLUSTER=abc",
+            "master:6 ONEGATE_K8S_CLUSTER=founding",
+            "master:6 ONEGATE_K8S_TOKEN=K10x",
+            "master:6 ONEGATE_K8S_MASTER=10.0.0.6",
+            "master:6 ONEKE_KUBECONFIG=abc",
+            "master:6 READY=YES",
+            "worker:8 READY=YES",
+            "storage:9 ONEGATE_K8S_CLUSTER=abc",
+            "master:6 STATE=6 ONEGATE_K8S_CLUSTER=abc",
+        ] {
+            assert_eq!(word(5, &format!("master:5 {sign}")), "ClusterExists", "{sign}");
+            assert_eq!(
+                word(5, &format!("master:5 ONEGATE_K8S_CLUSTER=founding {sign}")),
+                "ClusterExists",
+                "{sign}"
+            );
+        }
+        assert_eq!(word(5, "vnf:1 READY=YES master:5"), "Claim", "a vnf VM is in no cluster");
+        assert_eq!(
+            word(5, "master:5 worker:8 ONEGATE_K8S_NODE_NAME=oneke-1-worker-8"),
+            "Claim",
+            "a name is no sign"
+        );
+    }
+
+    #[test]
+    fn a_recreated_member_does_not_found_again() {
+        assert_eq!(word(5, "master:5 ONEGATE_K8S_CLUSTER=abc READY=YES"), "MemberBefore");
+        assert_eq!(word(5, "master:5 ONEGATE_K8S_TOKEN=K10x"), "MemberBefore");
+    }
+
+    #[test]
+    fn doubt_means_wait() {
+        let mut half = service("master:5 ONEGATE_K8S_CLUSTER=founding master:6");
+        half.roles[0].nodes[1].vm = None;
+        let wait = |facts: Facts| matches!(founding(VmId(5), &facts), Founding::Wait { known: false, .. });
+        assert!(wait(facts(half.clone(), 1)), "a VM without data");
+        half.roles[0].nodes.pop();
+        assert!(wait(facts(half, 1)), "fewer VMs than the role shall have");
+        let whole = service("master:5 ONEGATE_K8S_CLUSTER=founding master:6");
+        assert!(wait(facts(whole.clone(), 11)), "an old answer");
+        assert!(!wait(facts(whole.clone(), 9)), "a fresh one");
+        assert!(wait(Facts::default()), "no answer at all");
+        let mut blind = whole;
+        blind.roles[0].nodes[1].vm.as_mut().expect("it has data").attributes = None;
+        assert!(wait(facts(blind, 1)), "a VM without its attributes");
+        assert!(wait(facts(service("master:6 master:7"), 1)), "not listed oneself");
+    }
 }

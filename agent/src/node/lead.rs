@@ -22,6 +22,8 @@ const BATCH: usize = 50;
 const STEADY: Duration = Duration::from_secs(30);
 /// And while VMs come or go.
 const MOVING: Duration = Duration::from_secs(2);
+/// An older answer is not acted upon: another master may have led, and known more, since then.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// What a master whose API is ready does beside running.
 pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
@@ -31,17 +33,26 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     decision.reads.service = Some(MOVING);
     let Some(service) = node.facts.service.last.known() else { return };
     let whole = service.gap().is_none();
-    let waiting = answer_joiners(node, disk, service, decision);
+    let joiners = cluster_id(node.facts, disk).map(|cluster| (joiners(service, &cluster), cluster));
+    let waiting = joiners.as_ref().is_some_and(|(joiners, _)| !joiners.is_empty());
+    decision.reads.service = Some(interval(service, whole && !waiting));
+    if node.facts.service.fresh(node.facts.now, FRESH).is_none() {
+        return;
+    }
+    if let Some((joiners, cluster)) = joiners {
+        answer(node, disk, &joiners, &cluster, decision);
+    }
     if whole {
         tell_backends(node, service, decision);
     }
-    let moving =
-        !whole || waiting || !matches!(service.state, state::RUNNING | state::WARNING | state::COOLDOWN);
-    decision.reads.service = Some(if moving {
-        MOVING + Duration::from_millis(20) * u32::try_from(service.size()).unwrap_or(u32::MAX)
-    } else {
-        STEADY
-    });
+}
+
+/// How long until the service is read again. Nobody moves in a steady one; reading a large one costs more.
+fn interval(service: &Service, settled: bool) -> Duration {
+    if settled && matches!(service.state, state::RUNNING | state::WARNING | state::COOLDOWN) {
+        return STEADY;
+    }
+    MOVING + Duration::from_millis(20) * u32::try_from(service.size()).unwrap_or(u32::MAX)
 }
 
 /// Takes, renews or respects the Lease; true if this node leads now.
@@ -63,30 +74,30 @@ fn hold(node: &Node<'_>, decision: &mut Decision) -> bool {
     false
 }
 
-/// Seals tickets: masters one at a time (etcd takes one learner at a time), the others in batches. True while there is
-/// somebody who waits or is on his way.
-fn answer_joiners(node: &Node<'_>, disk: &OnDisk, service: &Service, decision: &mut Decision) -> bool {
-    let Some(cluster) = cluster_id(node.facts, disk) else { return false };
-    let joiners: Vec<Joiner<'_>> =
-        service.vms().filter_map(|(role, vm)| Joiner::of(role, vm, &cluster)).collect();
+/// Seals tickets: masters one at a time (etcd takes one learner at a time), the others in batches.
+fn answer(node: &Node<'_>, disk: &OnDisk, joiners: &[Joiner<'_>], cluster: &str, decision: &mut Decision) {
+    let Some(mut entropy) = crate::seal::bytes_of_hex(&node.facts.entropy).map(|bytes| *bytes) else {
+        return;
+    };
     let on_their_way =
         |master: bool| joiners.iter().filter(|j| j.answered && j.is_master() == master).count();
     let mut room =
         [(true, 1usize), (false, BATCH)].map(|(master, most)| most.saturating_sub(on_their_way(master)));
-    let Some(mut entropy) = crate::seal::bytes_of_hex(&node.facts.entropy).map(|bytes| *bytes) else {
-        return true;
-    };
     for joiner in joiners.iter().filter(|joiner| !joiner.answered) {
         let room = &mut room[usize::from(!joiner.is_master())];
         if *room == 0 {
             continue;
         }
-        if let Some(effect) = seal(node, disk, joiner, &cluster, &mut entropy) {
+        if let Some(effect) = seal(node, disk, joiner, cluster, &mut entropy) {
             decision.effects.push(effect);
             *room -= 1;
         }
     }
-    !joiners.is_empty()
+}
+
+/// Everybody who asks to join, or was answered and is on his way.
+fn joiners<'a>(service: &'a Service, cluster: &str) -> Vec<Joiner<'a>> {
+    service.vms().filter_map(|(role, vm)| Joiner::of(role, vm, cluster)).collect()
 }
 
 /// A VM that asks to join, or was answered and is on its way.

@@ -1,5 +1,7 @@
 //! Decides HAProxy's file and daemon from the context's servers and the service's.
 
+use std::time::Duration;
+
 use super::backends::{Backends, Evidence};
 use super::{daemons, haproxy, keepalived, lvs, public};
 use crate::context::Config;
@@ -110,9 +112,13 @@ pub(super) fn digest_on(facts: &Facts) -> Option<Digest> {
 }
 
 /// What is known of the service now.
+/// An older answer of OneGate proves nothing any more: servers may have come since. What it said is in the file.
+const FRESH: Duration = Duration::from_secs(15);
+
 pub(super) fn evidence<'a>(config: &'a Config, facts: &'a Facts, digest: Option<&'a Digest>) -> Evidence<'a> {
     let age = facts.service.age(facts.now).unwrap_or_default().as_secs();
-    let service = facts.service.last.known().map(|service| (service, facts.wall.saturating_sub(age)));
+    let service =
+        facts.service.fresh(facts.now, FRESH).map(|service| (service, facts.wall.saturating_sub(age)));
     Evidence { nics: &config.nics, me: config.vm, service, digest }
 }
 

@@ -39,6 +39,7 @@ pub fn keep_running(unit: &str, content: &Content, facts: &Facts, decision: &mut
     }
     match found.active {
         Active::Active if is_loaded => Standing::Serving,
+        Active::Active if found.loaded.is_some() => Standing::Reloading,
         Active::Active => Standing::Loading,
         Active::Failed => Standing::Failed,
         _ => Standing::Moving,
@@ -62,7 +63,9 @@ pub fn retire(unit: &str, facts: &Facts, decision: &mut Decision) {
 pub enum Standing {
     /// It runs with the configuration that it shall have.
     Serving,
-    /// It runs with an older one.
+    /// It serves, with an older one that it replaces in a moment.
+    Reloading,
+    /// It runs with one that this agent has not given it.
     Loading,
     /// It is on its way.
     Moving,
@@ -79,6 +82,9 @@ impl Standing {
     pub fn condition(&self, kind: &str, unit: &str, serving: impl Into<String>) -> Condition {
         match self {
             Self::Serving => Condition::met(kind, "Serving", serving),
+            Self::Reloading => {
+                Condition::met(kind, "Reloading", format!("{unit} serves, and takes its new configuration"))
+            }
             Self::Loading => {
                 Condition::unmet(kind, "Loading", format!("{unit} is taking its new configuration"))
             }

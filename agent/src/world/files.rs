@@ -240,7 +240,7 @@ mod tests {
         assert!(read(&file.join("below")).is_absent());
         assert!(exists(&file.join("below")).is_absent());
         let large = home.path().join("large");
-        std::fs::File::create(&large).unwrap().set_len(LARGEST + 1).unwrap();
+        File::create(&large).unwrap().set_len(LARGEST + 1).unwrap();
         assert!(matches!(read(&large), Observed::Unknown(why) if why.contains("4 MiB")));
     }
 

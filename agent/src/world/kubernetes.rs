@@ -2,7 +2,9 @@
 
 mod answers;
 
+use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -10,8 +12,10 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Request;
 use kube::core::params::{GetParams, PostParams};
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 
 use self::answers::{LeaseAnswer, NodeAnswer};
+use super::background::Background;
 use crate::facts::{Kubernetes, Lease, Moment, Observed};
 use crate::plan::Reads;
 
@@ -21,15 +25,17 @@ const SERVER: &str = "/etc/rancher/rke2/rke2.yaml";
 const AGENT: &str = "/var/lib/rancher/rke2/agent/kubelet.kubeconfig";
 const NODES: &str = "/api/v1/nodes";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+/// A pass waits so long for the answers; later ones are taken by a later pass.
+const PATIENCE: Duration = Duration::from_millis(1500);
 /// The API is local, or one hop away.
 const CONNECT: Duration = Duration::from_secs(3);
 /// For a whole answer.
 const TOTAL: Duration = Duration::from_secs(5);
 
 /// The cluster, as the agent meets it.
-#[derive(Default)]
 pub struct Cluster {
     client: Option<Connected>,
+    background: Background<Answers>,
     last: Option<(Moment, Option<String>, Kubernetes)>,
     /// Version of the Lease and when this process first saw it.
     seen: Option<(String, Moment)>,
@@ -61,7 +67,20 @@ impl Source {
     }
 }
 
+/// What the API answered to one look.
+struct Answers {
+    of: Option<String>,
+    readyz: Observed<()>,
+    node: Observed<NodeAnswer>,
+    lease: Observed<LeaseAnswer>,
+}
+
 impl Cluster {
+    /// Not asked yet; late answers notify `wake`.
+    pub fn new(wake: Arc<Notify>) -> Self {
+        Self { client: None, background: Background::new(wake), last: None, seen: None }
+    }
+
     /// Looks at the cluster if `reads` asks for it and the last look is too old. `node`: this node's name.
     pub async fn observe(&mut self, node: Option<&str>, reads: &Reads, now: Moment) -> Kubernetes {
         let Some(limit) = reads.kubernetes else { return Kubernetes::default() };
@@ -71,52 +90,37 @@ impl Cluster {
         {
             return last.clone();
         }
-        let read = self.read(node, now).await;
-        self.last = Some((now, node.map(str::to_owned), read.clone()));
-        read
+        match self.read(node, now).await {
+            Some(read) => {
+                self.last = Some((now, node.map(str::to_owned), read.clone()));
+                read
+            }
+            None => unknown("the API has not answered yet"),
+        }
     }
 
-    async fn read(&mut self, node: Option<&str>, now: Moment) -> Kubernetes {
+    /// `None`: the answers are still on their way.
+    async fn read(&mut self, node: Option<&str>, now: Moment) -> Option<Kubernetes> {
         let (client, source) = match self.connect().await {
             Ok(Some(connected)) => connected,
             Ok(None) => {
                 let (readyz, node, lease) = (Observed::Absent, Observed::Absent, Observed::Absent);
-                return Kubernetes { readyz, node, lease };
+                return Some(Kubernetes { readyz, node, lease });
             }
-            Err(error) => {
-                let why = format!("{error:#}");
-                let lease = Observed::Unknown(why.clone());
-                return Kubernetes {
-                    readyz: Observed::Unknown(why.clone()),
-                    node: Observed::Unknown(why),
-                    lease,
-                };
-            }
+            Err(error) => return Some(unknown(&format!("{error:#}"))),
         };
-        let readyz = readyz(&client);
-        let node = async {
-            match node {
-                Some(name) => get::<NodeAnswer>(&client, NODES, name).await,
-                None => Observed::Unknown("this node's name is not pinned yet".into()),
-            }
-        };
-        let lease = async {
-            if source.path == SERVER {
-                get::<LeaseAnswer>(&client, LEASES, answers::LEASE).await
-            } else {
-                Observed::Unknown("only servers may ask for the Lease".into())
-            }
-        };
-        let (readyz, node, lease) = tokio::join!(readyz, node, lease);
-        if matches!(readyz, Observed::Unknown(_)) {
+        let of = node.map(str::to_owned);
+        let question = || -> Box<dyn Future<Output = Answers> + Send> { Box::new(ask(client, source, of)) };
+        let answers = self.background.ask(PATIENCE, question).await.filter(|a| a.of.as_deref() == node)?;
+        if matches!(answers.readyz, Observed::Unknown(_)) {
             // Certificates may have been renewed under the client: it is made again from what is on disk.
             self.client = None;
         }
-        Kubernetes {
-            readyz,
-            node: node.map(NodeAnswer::into_node),
-            lease: lease.map(|answer| self.first_seen(answer, now)),
-        }
+        Some(Kubernetes {
+            readyz: answers.readyz,
+            node: answers.node.map(NodeAnswer::into_node),
+            lease: answers.lease.map(|answer| self.first_seen(answer, now)),
+        })
     }
 
     fn first_seen(&mut self, answer: LeaseAnswer, now: Moment) -> Lease {
@@ -166,6 +170,30 @@ impl Cluster {
         self.client = Some(Connected { client: client.clone(), source: source.clone() });
         Ok(Some((client, source)))
     }
+}
+
+fn unknown(why: &str) -> Kubernetes {
+    let (readyz, node) = (Observed::Unknown(why.to_owned()), Observed::Unknown(why.to_owned()));
+    Kubernetes { readyz, node, lease: Observed::Unknown(why.to_owned()) }
+}
+
+/// All three questions at once.
+async fn ask(client: kube::Client, source: Source, of: Option<String>) -> Answers {
+    let node = async {
+        match &of {
+            Some(name) => get::<NodeAnswer>(&client, NODES, name).await,
+            None => Observed::Unknown("this node's name is not pinned yet".into()),
+        }
+    };
+    let lease = async {
+        if source.path == SERVER {
+            get::<LeaseAnswer>(&client, LEASES, answers::LEASE).await
+        } else {
+            Observed::Unknown("only servers may ask for the Lease".into())
+        }
+    };
+    let (readyz, node, lease) = tokio::join!(readyz(&client), node, lease);
+    Answers { of, readyz, node, lease }
 }
 
 async fn client(path: &Path) -> anyhow::Result<kube::Client> {

@@ -7,18 +7,23 @@
     reason = "this is the shell: it reads clocks and files and starts processes"
 )]
 
+mod background;
 mod checker;
 pub mod clock;
 mod cloud;
 mod command;
 mod context_adapter;
+mod context_disk;
+pub mod context_source;
 mod events;
 pub mod files;
 mod haproxy;
+mod iso9660;
 pub mod journal;
 mod kubernetes;
 mod links;
 pub mod notify;
+pub mod onegate;
 pub mod status_file;
 mod supervisor;
 mod sysctls;
@@ -41,6 +46,7 @@ use self::journal::Journal;
 use self::kubernetes::Cluster;
 use self::notify::Notifier;
 use self::status_file::StatusFile;
+use self::supervisor::Supervisor;
 use self::unit_events::Watches;
 use self::units::{Job, Systemd, Units};
 use crate::driver::{Event, Interests, Report, World};
@@ -59,6 +65,7 @@ pub struct Machine {
     cloud: Cloud,
     systemd: Systemd,
     cluster: Cluster,
+    supervisor: Supervisor,
     events: Events,
     moved: Arc<Notify>,
     watches_addresses: bool,
@@ -78,7 +85,8 @@ impl Machine {
             context: source,
             cloud: Cloud::default(),
             systemd: Systemd::new(Watches::new(Arc::clone(&moved))),
-            cluster: Cluster::default(),
+            cluster: Cluster::new(Arc::clone(&moved)),
+            supervisor: Supervisor::new(Arc::clone(&moved)),
             events: Events::new(Arc::clone(&moved))?,
             moved,
             watches_addresses: false,
@@ -125,20 +133,21 @@ impl World for Machine {
         self.watch_addresses(interests);
         let now = clock::now();
         let context = self.context.read(now).await;
+        let token = self.context.token();
         let mut facts = Facts { now, wall: clock::wall(), entropy: clock::entropy(), ..Facts::default() };
         facts.files = looked(&interests.files, |path| files::read(Path::new(path)));
         facts.exists = looked(&interests.exists, |path| files::exists(Path::new(path)));
-        facts.sysctls = looked(&interests.sysctls, |key| sysctls::read(key));
+        facts.sysctls = looked(&interests.sysctls, sysctls::read);
         facts.links = links::read();
         let node = Identity::observed(&facts)
             .known()
             .and_then(|read| read.as_ref().ok())
             .and_then(|i| i.node_name.clone());
         let ((me, service), units, kubernetes, supervisor, haproxy) = tokio::join!(
-            self.cloud.observe(&context, reads, now),
+            self.cloud.observe(&context, token, reads, now),
             self.systemd.observe(&interests.units),
             self.cluster.observe(node.as_deref(), reads, now),
-            supervisor::read(interests.supervisor.as_deref()),
+            self.supervisor.observe(interests.supervisor.as_deref()),
             haproxy_stats(interests),
         );
         facts.context = context;
@@ -185,7 +194,7 @@ impl World for Machine {
     }
 }
 
-fn looked<T>(names: &[String], look: impl Fn(&str) -> Observed<T>) -> BTreeMap<String, Observed<T>> {
+fn looked<T>(names: &[String], look: fn(&str) -> Observed<T>) -> BTreeMap<String, Observed<T>> {
     names.iter().map(|name| (name.clone(), look(name))).collect()
 }
 

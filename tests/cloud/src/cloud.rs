@@ -60,8 +60,8 @@ pub(crate) enum Timer {
     CooldownEnds { service: ServiceId, generation: u64 },
     /// The autoscaler's round.
     Autoscale,
-    /// The last VM of a service is gone.
-    Farewell(ServiceId),
+    /// OneFlow does what its autoscaler decided.
+    ScaleRole { service: ServiceId, role: usize, cardinality: u32 },
     /// An erase that read the attributes earlier writes them back.
     FinishErase { vm: VmId, rest: crate::attributes::Attributes },
 }
@@ -190,8 +190,8 @@ impl Cloud {
                 self.autoscale(at);
                 self.at(at + self.options.timing.autoscaler, Timer::Autoscale);
             }
-            Timer::Farewell(service) => {
-                self.services.remove(&service);
+            Timer::ScaleRole { service, role, cardinality } => {
+                self.scale_as_decided(at, service, role, cardinality)
             }
             Timer::FinishErase { vm, rest } => {
                 if let Some(vm) = self.vms.get_mut(&vm) {

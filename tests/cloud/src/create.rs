@@ -20,7 +20,8 @@ pub struct NicRequest {
     pub name: Option<String>,
     /// Makes it an alias of the NIC of this name.
     pub parent: Option<String>,
-    pub(crate) vrouter_ip: Option<std::net::Ipv4Addr>,
+    /// The floating address that a virtual router has on this network.
+    pub vrouter_ip: Option<std::net::Ipv4Addr>,
 }
 
 /// A VM that shall be.
@@ -98,30 +99,37 @@ impl Cloud {
         Ok(id)
     }
 
+    /// Leases all or nothing.
     fn plug(&mut self, vm: VmId, requests: &[NicRequest]) -> Result<(Vec<Nic>, Vec<Nic>), Refused> {
         let (mut nics, mut aliases) = (Vec::new(), Vec::new());
         for (number, request) in requests.iter().enumerate() {
-            let reuse = self.options.reuse_addresses;
-            let network = (self.networks.iter_mut().find(|network| network.spec.name == request.network))
-                .ok_or_else(|| Refused(format!("there is no network {:?}", request.network)))?;
-            let Some(ip) = network.lease(Holder::Vm(vm), reuse) else {
-                // Nothing of a VM that could not be made stays leased.
-                self.networks.iter_mut().for_each(|network| network.release(vm));
-                return Err(Refused(format!("network {:?} has no free address", request.network)));
-            };
-            let nic = Nic {
-                name: nic_name(request, number),
-                network_id: network.id,
-                network: network.spec.name.clone(),
-                ip,
-                mac: network::mac(ip),
-                ipv6: network.spec.ipv6.map(|prefixes| network::ipv6(prefixes, ip)),
-                vrouter_ip: request.vrouter_ip,
-                parent: request.parent.clone(),
-            };
-            if nic.parent.is_some() { aliases.push(nic) } else { nics.push(nic) }
+            match self.plug_one(vm, request, number) {
+                Ok(nic) if nic.parent.is_some() => aliases.push(nic),
+                Ok(nic) => nics.push(nic),
+                Err(refused) => {
+                    self.networks.iter_mut().for_each(|network| network.release(vm));
+                    return Err(refused);
+                }
+            }
         }
         Ok((nics, aliases))
+    }
+
+    fn plug_one(&mut self, vm: VmId, request: &NicRequest, number: usize) -> Result<Nic, Refused> {
+        let network = (self.networks.iter_mut().find(|network| network.spec.name == request.network))
+            .ok_or_else(|| Refused(format!("there is no network {:?}", request.network)))?;
+        let ip = (network.lease(Holder::Vm(vm), self.options.reuse_addresses))
+            .ok_or_else(|| Refused(format!("network {:?} has no free address", request.network)))?;
+        Ok(Nic {
+            name: nic_name(request, number),
+            network_id: network.id,
+            network: network.spec.name.clone(),
+            ip,
+            mac: network::mac(ip),
+            ipv6: network.spec.ipv6.map(|prefixes| network::ipv6(prefixes, ip)),
+            vrouter_ip: request.vrouter_ip,
+            parent: request.parent.clone(),
+        })
     }
 
     fn context_of(

@@ -2,7 +2,7 @@
 //!
 //! The core is [`Cloud`]: values in, values out, deterministic. It knows no clock, socket, file or
 //! randomness of its own; callers pass the time since its start into every call. A simulation in
-//! simulated time drives it directly.
+//! simulated time drives it directly; [`server`] puts it on the network.
 //!
 //! ```
 //! use std::time::Duration;
@@ -23,6 +23,7 @@ mod attributes;
 mod calendar;
 mod chance;
 mod cloud;
+mod command;
 mod context;
 mod create;
 mod event;
@@ -35,6 +36,7 @@ mod ledger;
 mod machine;
 mod network;
 mod options;
+pub mod server;
 mod templates;
 mod text;
 mod virtual_router;
@@ -42,6 +44,7 @@ mod vm;
 
 pub use attributes::{Attributes, Value};
 pub use cloud::{Cloud, Refused};
+pub use command::{Command, Stop, Which};
 pub use create::NicRequest;
 pub use event::{Event, Plug, PowerOn};
 pub use faults::Faults;

@@ -75,8 +75,6 @@ pub struct Timing {
     pub scan: Duration,
     /// How often the autoscaler looks (90 s).
     pub autoscaler: Duration,
-    /// From the end of the last VM to the end of the service (1 s).
-    pub farewell: Duration,
 }
 
 impl Default for Timing {
@@ -92,7 +90,6 @@ impl Default for Timing {
             reaction: seconds(1),
             scan: seconds(30),
             autoscaler: seconds(90),
-            farewell: seconds(1),
         }
     }
 }

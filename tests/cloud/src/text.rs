@@ -27,12 +27,11 @@ pub fn quote(data: &str) -> String {
         match character {
             '\n' | '\\' => open = false,
             ',' | ']' => {}
-            '=' if !open => {
-                if !matches!(next, Some('"' | '[')) {
-                    quoted.push('"');
-                    open = true;
-                }
+            '=' if !open && !matches!(next, Some('"' | '[')) => {
+                quoted.push('"');
+                open = true;
             }
+            '=' if !open => {}
             _ if open && next.is_none() && character != '"' => quoted.push('"'),
             _ => {}
         }
@@ -139,9 +138,7 @@ fn value(text: &str, characters: &mut Peekable<CharIndices<'_>>) -> Option<Token
     while characters.next_if(|(_, character)| matches!(character, ' ' | '\t' | '\r' | '\n')).is_some() {}
     let start = characters.peek()?.0;
     let rest = &text[start..];
-    let bare = rest
-        .find(|character| matches!(character, ' ' | '\t' | '\r' | '\n' | ',' | '[' | ']' | '='))
-        .unwrap_or(rest.len());
+    let bare = rest.find([' ', '\t', '\r', '\n', ',', '[', ']', '=']).unwrap_or(rest.len());
     let quoted = quoted_length(rest);
     let length = bare.max(quoted);
     if length == 0 {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{command, run};
+use crate::command::run;
 use crate::host::{CACHE, DISKS};
 use crate::rke2;
 
@@ -189,13 +189,11 @@ fn fill(root: &Path, artefacts: &Artefacts) -> Result<()> {
     fs::copy(&artefacts.package, stage.join("oneke-agent.deb")).context("could not stage the package")?;
     fs::write(stage.join("provision.sh"), include_str!("../../../packer/provision.sh"))
         .context("could not stage the provisioning script")?;
-    let output =
-        command(&["chroot", &root.display().to_string(), "sh", "/tmp/oneke/provision.sh", "/tmp/oneke"])
-            .output()
-            .context("could not start chroot")?;
-    if !output.status.success() {
-        bail!("provisioning the image failed:\n{}", String::from_utf8_lossy(&output.stderr));
-    }
+    let chroot = |argv: &[&str]| run(&[&["chroot", &root.display().to_string()], argv].concat());
+    chroot(&["sh", "/tmp/oneke/provision.sh", "/tmp/oneke"]).context("provisioning the image failed")?;
+    rke2::tune(root)?;
+    // systemd's own opinion of the unit, in the place where it will run.
+    chroot(&["systemd-analyze", "verify", "oneke-agent.service"])?;
     fs::remove_dir_all(&stage).context("could not remove the staging directory")
 }
 

@@ -29,10 +29,12 @@ pub fn measure(lab: &mut Lab, size: &Size) -> Result<()> {
     lab.progress.say(&format!("from power-on to READY, in seconds\n\n{text}"));
     lab.progress.say(&format!("counting requests for {} s", QUIET.as_secs()));
     let text = quiet_requests(lab);
-    lab.progress.say(&format!("requests to OneGate per minute, all {} VMs together\n\n{text}", members.len()));
+    lab.progress
+        .say(&format!("requests to OneGate per minute, all {} VMs together\n\n{text}", members.len()));
     let text = memory(lab, &members)?;
     lab.progress.say(&format!("memory of each idle agent, resident\n\n{text}"));
-    lab.progress.say(&format!("`oneke-agent --version`: {:.1} ms (median of 21 runs)", version_time()? * 1000.0));
+    lab.progress
+        .say(&format!("`oneke-agent --version`: {:.1} ms (median of 21 runs)", version_time()? * 1000.0));
     Ok(())
 }
 
@@ -62,7 +64,8 @@ impl Split {
         let boot = stamps.agent - stamps.power;
         let total = stamps.ready - stamps.power;
         let end = stamps.rke2.map_or(stamps.ready, |(started, _)| started);
-        let parent = parent.map_or(0.0, |parent| (parent - stamps.agent).clamp(0.0, (end - stamps.agent).max(0.0)));
+        let parent =
+            parent.map_or(0.0, |parent| (parent - stamps.agent).clamp(0.0, (end - stamps.agent).max(0.0)));
         let delay = NODE_READY_DELAY.as_secs_f64();
         let rke2 = stamps.rke2.map_or(0.0, |(started, up)| (up - started) + delay);
         Self { boot, parent, rke2, agent: total - boot - parent - rke2, total }
@@ -77,11 +80,13 @@ fn to_ready(lab: &Lab, members: &[Member]) -> Result<String> {
         let ready = ready.get(&member.vm).copied().unwrap_or_default();
         stamps.insert(member.vm, stamp(lab, member, power, ready)?);
     }
-    let founder = members.iter().filter(|member| member.role == "master").filter_map(|member| {
-        stamps[&member.vm].rke2.map(|(_, up)| (up, member.vm))
-    });
+    let founder = members
+        .iter()
+        .filter(|member| member.role == "master")
+        .filter_map(|member| stamps[&member.vm].rke2.map(|(_, up)| (up, member.vm)));
     let founder = founder.min_by(|one, other| one.0.total_cmp(&other.0));
-    let mut text = format!("  {:<12}{:>8}{:>8}{:>8}{:>8}{:>8}\n", "node", "boot", "parent", "RKE2", "agent", "total");
+    let mut text =
+        format!("  {:<12}{:>8}{:>8}{:>8}{:>8}{:>8}\n", "node", "boot", "parent", "RKE2", "agent", "total");
     for member in members {
         let parent = founder.filter(|(_, vm)| *vm != member.vm && member.role != "vnf").map(|(up, _)| up);
         let split = Split::of(&stamps[&member.vm], parent);
@@ -89,7 +94,12 @@ fn to_ready(lab: &Lab, members: &[Member]) -> Result<String> {
         let _ = writeln!(
             text,
             "  {:<12}{:>8.2}{:>8.2}{:>8.2}{:>8.2}{:>8.2}{role}",
-            member.name(), split.boot, split.parent, split.rke2, split.agent, split.total
+            member.name(),
+            split.boot,
+            split.parent,
+            split.rke2,
+            split.agent,
+            split.total
         );
     }
     let _ = writeln!(
@@ -103,7 +113,8 @@ fn to_ready(lab: &Lab, members: &[Member]) -> Result<String> {
 
 fn stamp(lab: &Lab, member: &Member, power: f64, ready: f64) -> Result<Stamps> {
     let moment = |unit: &str, property: &str| -> Result<f64> {
-        let said = lab.run_inside(member.vm, &["systemctl", "show", unit, "--value", "--property", property])?;
+        let said =
+            lab.run_inside(member.vm, &["systemctl", "show", unit, "--value", "--property", property])?;
         let micros: f64 = said.trim().parse().with_context(|| format!("{unit} has no {property}: {said}"))?;
         Ok(micros / 1e6)
     };
@@ -173,7 +184,8 @@ mod tests {
     #[test]
     fn the_parts_add_up_to_the_whole() {
         let delay = NODE_READY_DELAY.as_secs_f64();
-        let stamps = Stamps { power: 10.0, agent: 11.0, rke2: Some((15.5, 18.0)), ready: 18.0 + delay + 0.25 };
+        let stamps =
+            Stamps { power: 10.0, agent: 11.0, rke2: Some((15.5, 18.0)), ready: 18.0 + delay + 0.25 };
         let split = Split::of(&stamps, Some(15.0));
         assert_eq!((split.boot, split.parent, split.rke2), (1.0, 4.0, 2.5 + delay));
         assert!((split.agent - 0.75).abs() < 1e-9, "{split:?}");

@@ -55,7 +55,7 @@ fn power_cycle(lab: &mut Lab, vms: u32) -> Result<()> {
     for member in &members {
         lab.set_power(member.vm, true)?;
     }
-    let credentials = lab.credentials_kept()?;
+    let credentials = lab.credentials()?;
     let url = format!("{}/readyz", api());
     lab.wait("the API answers through the virtual address without OneGate", PATIENCE, |_, _| {
         ask(&url, &credentials).is_ok_and(|answer| answer.trim() == "ok")
@@ -73,7 +73,8 @@ fn power_cycle(lab: &mut Lab, vms: u32) -> Result<()> {
 /// How many nodes of a NodeList have the condition Ready with status True.
 fn ready_nodes(list: &str) -> usize {
     let list: serde_json::Value = serde_json::from_str(list).unwrap_or_default();
-    let is_ready = |condition: &serde_json::Value| condition["type"] == "Ready" && condition["status"] == "True";
+    let is_ready =
+        |condition: &serde_json::Value| condition["type"] == "Ready" && condition["status"] == "True";
     let nodes = list["items"].as_array().into_iter().flatten();
     nodes.filter(|node| node["status"]["conditions"].as_array().into_iter().flatten().any(is_ready)).count()
 }
@@ -96,7 +97,8 @@ fn no_secrets(lab: &mut Lab) -> Result<()> {
             request.path_and_query
         );
     }
-    lab.progress.say(&format!("none of {} requests with a body held any secret of the cluster", received.len()));
+    lab.progress
+        .say(&format!("none of {} requests with a body held any secret of the cluster", received.len()));
     Ok(())
 }
 

@@ -28,15 +28,31 @@ pub struct Credentials {
 /// When no answer comes in time, it is not verified, or its status is not 200.
 pub fn ask(url: &str, credentials: &Credentials) -> Result<String> {
     let (url, credentials) = (url.to_owned(), credentials.clone());
-    inside("client", move || request(&url, &credentials, "5"))?.join().unwrap_or_else(|_| bail!("the client died"))
+    inside("client", move || request(&url, &credentials, "5"))?
+        .join()
+        .unwrap_or_else(|_| bail!("the client died"))
 }
 
 fn request(url: &str, credentials: &Credentials, patience: &str) -> Result<String> {
     let path = |path: &PathBuf| path.display().to_string();
-    let (ca, certificate, key) = (path(&credentials.ca), path(&credentials.certificate), path(&credentials.key));
+    let (ca, certificate, key) =
+        (path(&credentials.ca), path(&credentials.certificate), path(&credentials.key));
     let argv = [
-        "curl", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", patience, "--cacert", &ca,
-        "--cert", &certificate, "--key", &key, url,
+        "curl",
+        "--silent",
+        "--show-error",
+        "--fail",
+        "--noproxy",
+        "*",
+        "--max-time",
+        patience,
+        "--cacert",
+        &ca,
+        "--cert",
+        &certificate,
+        "--key",
+        &key,
+        url,
     ];
     let output = output(&argv)?;
     if !output.status.success() {

@@ -2,45 +2,76 @@
 //! machines a thread that carries orders one way and what guests do the other way.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use oneke_cloud::server::Server;
 use oneke_cloud::{Cloud, Event, ServiceId, VmId};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::hypervisor::{Hypervisor, Order, uptime};
 use crate::machine::{Disc, Stopped};
+use crate::network::{ONEGATE, inside};
 use crate::service::{self, Size};
 
-/// Between two looks at the clock for what is due.
-const BEAT: Duration = Duration::from_millis(20);
+/// Where the cloud's operator talks to it, inside its namespace: `ip netns exec oneke-lab-cloud curl ...`.
+const OPERATOR: &str = "127.0.0.1:5031";
+/// The longest time between two looks at what guests did.
+const BEAT: Duration = Duration::from_millis(50);
 
 /// The cloud, shared with the thread that serves HTTP and the one that carries orders.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Front {
-    cloud: Arc<Mutex<Cloud>>,
-    began: Instant,
+    server: Server,
     ready: Arc<Mutex<BTreeMap<u32, f64>>>,
 }
 
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").field("ready", &self.ready).finish_non_exhaustive()
+    }
+}
+
 impl Front {
-    /// An empty cloud, now.
-    pub fn new() -> Self {
-        Self {
-            cloud: Arc::new(Mutex::new(Cloud::new(service::options()))),
-            began: Instant::now(),
-            ready: Arc::default(),
-        }
+    /// An empty cloud, now, that listens in its own namespace.
+    ///
+    /// # Errors
+    /// When it cannot listen there.
+    pub fn open() -> Result<Self> {
+        let server = Server::new(Cloud::new(service::options()), service::templates(), 1.0);
+        let (listens, heard) = mpsc::channel();
+        let served = server.clone();
+        inside("cloud", move || {
+            let listen = async {
+                let bind = |address| async move {
+                    TcpListener::bind(address).await.with_context(|| format!("could not listen on {address}"))
+                };
+                Ok::<_, anyhow::Error>((bind(ONEGATE).await?, bind(OPERATOR).await?))
+            };
+            let runtime = runtime()?;
+            match runtime.block_on(listen) {
+                Ok((onegate, operator)) => {
+                    listens.send(Ok(())).context("nobody waits for the cloud")?;
+                    // Until the process ends.
+                    runtime.block_on(served.run(onegate, operator));
+                }
+                Err(error) => listens.send(Err(error)).context("nobody waits for the cloud")?,
+            }
+            Ok(())
+        })?;
+        heard.recv().context("the cloud's thread died")??;
+        Ok(Self { server, ready: Arc::default() })
     }
 
     /// Does something with the cloud at this moment.
     pub fn with<T>(&self, work: impl FnOnce(&mut Cloud, Duration) -> T) -> T {
-        // What a panicking thread left is still what the cloud knows.
-        let mut cloud = self.cloud.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut cloud, self.began.elapsed())
+        self.server.with(work)
     }
 
     /// Instantiates the service.
@@ -67,44 +98,39 @@ impl Front {
         stops: Receiver<(u32, Stopped)>,
         stop: Arc<AtomicBool>,
     ) -> Result<JoinHandle<()>> {
-        let front = self.clone();
-        let carrier = std::thread::Builder::new().name("carrier".into());
+        let (front, runtime) = (self.clone(), runtime()?);
         let work = move || {
+            let mut carried = 0;
             while !stop.load(Ordering::Relaxed) {
-                front.beat(&machines, &stops);
-                std::thread::sleep(BEAT);
+                for (vm, _) in stops.try_iter() {
+                    front.with(|cloud, now| cloud.guest_stopped(now, VmId(vm)));
+                }
+                for event in runtime.block_on(front.server.events(carried, BEAT)) {
+                    carried = event.number;
+                    let (vm, order) = order(event.event);
+                    // A machine whose thread has ended shows it in its view.
+                    let _ = machines.order(vm.0, order);
+                }
+                front.note_ready();
             }
         };
-        carrier.spawn(work).context("could not start the carrier")
+        std::thread::Builder::new().name("carrier".into()).spawn(work).context("could not start the carrier")
     }
 
-    fn beat(&self, machines: &Hypervisor, stops: &Receiver<(u32, Stopped)>) {
-        for (vm, _) in stops.try_iter() {
-            self.with(|cloud, now| cloud.guest_stopped(now, VmId(vm)));
-        }
-        let (events, ready) = self.with(|cloud, now| {
-            cloud.tick(now);
-            let says_ready = |text: Option<&str>| text == Some("YES");
-            let ready = cloud.vms().filter(|vm| says_ready(vm.user_template.text("READY")));
-            let ready: Vec<u32> = ready.map(|vm| vm.id.0).collect();
-            (cloud.take_events(), ready)
+    fn note_ready(&self) {
+        let ready = self.with(|cloud, _| {
+            let says = cloud.vms().filter(|vm| vm.user_template.text("READY") == Some("YES"));
+            says.map(|vm| vm.id.0).collect::<Vec<_>>()
         });
         let mut times = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         for vm in ready {
             times.entry(vm).or_insert_with(uptime);
         }
-        for event in events {
-            let (vm, order) = order(event);
-            // A machine whose thread has ended shows it in its view.
-            let _ = machines.order(vm.0, order);
-        }
     }
 }
 
-impl Default for Front {
-    fn default() -> Self {
-        Self::new()
-    }
+fn runtime() -> Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("could not make a runtime")
 }
 
 fn order(event: Event) -> (VmId, Order) {

@@ -190,7 +190,8 @@ impl Keeper {
             }
             Order::ChangeContext(variables) => {
                 let context = self.context.as_mut();
-                context.with_context(|| format!("VM {} was never given a context", self.id))?.variables = variables;
+                context.with_context(|| format!("VM {} was never given a context", self.id))?.variables =
+                    variables;
                 Ok(())
             }
             Order::Reset => {

@@ -1,14 +1,14 @@
 //! A running lab: machines, wires, cloud and one service, from the first mount to the last trace swept away.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use oneke_cloud::{Faults, ServiceId, VmId};
+use oneke_cloud::{Faults, ServiceId};
 
 use crate::base::{self, Artefacts, Image};
 use crate::client::Credentials;
@@ -42,29 +42,28 @@ pub struct Lab {
     service: ServiceId,
     stop: Arc<AtomicBool>,
     carrier: Option<JoinHandle<()>>,
-    _lock: host::Lock,
+    // Dropped last: the machines are off by then.
+    _traces: Traces,
 }
 
 impl Lab {
     /// Makes everything and instantiates the service. The machines start by themselves from here.
     ///
     /// # Errors
-    /// When the machine cannot carry a lab, or another lab runs; nothing stays behind then.
+    /// When this machine cannot carry a lab, or another lab runs; nothing stays behind then.
     pub fn start(size: &Size) -> Result<Self> {
         host::check()?;
-        let lock = host::lock()?;
+        let traces = Traces(host::lock()?);
         host::sweep().context("could not take away what an earlier lab left")?;
         let mut progress = Progress::new();
-        let made = make_image(&mut progress);
-        let (image, front) = made.and_then(|image| Ok((image, open_cloud()?))).inspect_err(|_| {
-            // What failed comes first; what is left is swept at the next start too.
-            let _ = host::sweep();
-        })?;
+        let image = make_image(&mut progress)?;
+        network::lay()?;
+        let front = Front::open()?;
         let (machines, stops) = Hypervisor::new(image);
         let (machines, stop) = (Arc::new(machines), Arc::new(AtomicBool::new(false)));
         let service = front.instantiate(size)?;
         let carrier = Some(front.carry(Arc::clone(&machines), stops, Arc::clone(&stop))?);
-        Ok(Self { front, machines, progress, service, stop, carrier, _lock: lock })
+        Ok(Self { front, machines, progress, service, stop, carrier, _traces: traces })
     }
 
     /// Every VM of the service that is not gone, the vnf role first.
@@ -115,7 +114,12 @@ impl Lab {
     /// # Errors
     /// When it does not in time, with what every VM waits for and the journals of those that are not ready; or when the
     /// lab is interrupted.
-    pub fn wait(&mut self, what: &str, patience: Duration, holds: impl Fn(&Self, &[Member]) -> bool) -> Result<()> {
+    pub fn wait(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        holds: impl Fn(&Self, &[Member]) -> bool,
+    ) -> Result<()> {
         let deadline = Instant::now() + patience;
         loop {
             let members = self.members();
@@ -140,7 +144,8 @@ impl Lab {
     /// As [`Lab::wait`].
     pub fn wait_running(&mut self, vms: u32, patience: Duration) -> Result<()> {
         self.wait("the service is RUNNING and every VM is READY", patience, |lab, members| {
-            let well = |member: &Member| member.ready && member.state == "RUNNING" && member.waits_for.is_empty();
+            let well =
+                |member: &Member| member.ready && member.state == "RUNNING" && member.waits_for.is_empty();
             lab.service_state() == "RUNNING" && members.len() == vms as usize && members.iter().all(well)
         })
     }
@@ -169,7 +174,10 @@ impl Lab {
             let namespace = network::namespace(&machine::name(member.vm));
             run(&["ip", "-n", &namespace, "-4", "-o", "address"]).is_ok_and(|said| said.contains(&address))
         };
-        self.members().iter().find(|member| member.role == "vnf" && member.leader.is_some() && holds(member)).map(|m| m.vm)
+        self.members()
+            .iter()
+            .find(|member| member.role == "vnf" && member.leader.is_some() && holds(member))
+            .map(|m| m.vm)
     }
 
     /// Takes the power of a VM's host away, or gives it back. The cloud is not told: real ones learn it late, or never.
@@ -180,31 +188,29 @@ impl Lab {
         self.machines.order(vm, if on { Order::PowerReturn } else { Order::PowerLoss })
     }
 
-    /// What an administrator's kubeconfig holds, copied out of a master that has it.
+    /// What an administrator's kubeconfig holds, copied out of a master once and kept.
     ///
     /// # Errors
     /// When no running master has it.
     pub fn credentials(&self) -> Result<Credentials> {
-        let members = self.members();
-        let tls = "/var/lib/rancher/rke2/server/tls";
-        let files = [("server-ca.crt", "ca"), ("client-admin.crt", "certificate"), ("client-admin.key", "key")];
-        for member in members.iter().filter(|member| member.role == "master") {
-            let texts = files.map(|(name, _)| self.machines.read(member.vm, &format!("{tls}/{name}")));
-            let [Some(ca), Some(certificate), Some(key)] = texts else { continue };
-            let directory = Path::new(host::DISKS).join("credentials");
-            fs::create_dir_all(&directory).context("could not make the credentials' directory")?;
-            let place = |name: &str, text: &str| -> Result<PathBuf> {
-                let path = directory.join(name);
-                fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))?;
-                Ok(path)
-            };
-            return Ok(Credentials {
-                ca: place("ca", &ca)?,
-                certificate: place("certificate", &certificate)?,
-                key: place("key", &key)?,
-            });
+        let place = |name: &str| Path::new(host::DISKS).join("credentials").join(name);
+        let kept = Credentials { ca: place("ca"), certificate: place("certificate"), key: place("key") };
+        if kept.key.exists() {
+            return Ok(kept);
         }
-        bail!("no running master has an administrator's credentials in {tls}")
+        let tls = "/var/lib/rancher/rke2/server/tls";
+        let members = self.members();
+        let copies = members.iter().filter(|member| member.role == "master").find_map(|member| {
+            let read = |name: &str| self.machines.read(member.vm, &format!("{tls}/{name}"));
+            Some([read("server-ca.crt")?, read("client-admin.crt")?, read("client-admin.key")?])
+        });
+        let copies = copies
+            .with_context(|| format!("no running master has an administrator's credentials in {tls}"))?;
+        fs::create_dir_all(place("")).context("could not make the credentials' directory")?;
+        for (path, text) in [&kept.ca, &kept.certificate, &kept.key].into_iter().zip(copies) {
+            fs::write(path, text).with_context(|| format!("could not write {}", path.display()))?;
+        }
+        Ok(kept)
     }
 
     /// Runs a program in a node, as its systemd would, and returns what it printed.
@@ -220,6 +226,20 @@ impl Lab {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Shows the service until the lab is interrupted.
+    ///
+    /// # Errors
+    /// When the nodes cannot be written down for `status`.
+    pub fn stay(&mut self) -> Result<()> {
+        while !INTERRUPTED.load(Ordering::Relaxed) {
+            let members = self.members();
+            self.progress.show(&self.service_state(), &members);
+            write_members(&members)?;
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
     /// Undeploys the service, as its owner would, and waits until every VM is gone.
     ///
     /// # Errors
@@ -229,20 +249,13 @@ impl Lab {
             .with(|cloud, now| cloud.delete_service(now, self.service))
             .map_err(|refused| anyhow!("OneFlow refused to undeploy: {refused}"))?;
         let patience = Duration::from_secs(120);
-        self.wait("every VM is gone", patience, |lab, members| members.is_empty() && lab.service_state() == "DONE")
-    }
-
-    /// Tells the cloud to throw a VM away and make it anew, with everything but its disk.
-    ///
-    /// # Errors
-    /// When the cloud refuses.
-    pub fn recreate(&self, vm: u32) -> Result<()> {
-        self.front.with(|cloud, now| cloud.recreate(now, VmId(vm))).map_err(|refused| anyhow!("{refused}"))
+        self.wait("every VM is gone", patience, |lab, members| {
+            members.is_empty() && lab.service_state() == "DONE"
+        })
     }
 }
 
 impl Drop for Lab {
-    /// Takes every trace away, whatever went before.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(carrier) = self.carrier.take() {
@@ -250,6 +263,15 @@ impl Drop for Lab {
             let _ = carrier.join();
         }
         self.machines.shut();
+    }
+}
+
+/// What a lab leaves on this machine; taken away with this value, whatever went before.
+#[derive(Debug)]
+struct Traces(#[expect(dead_code, reason = "held as long as there are traces")] host::Lock);
+
+impl Drop for Traces {
+    fn drop(&mut self) {
         if let Err(error) = host::sweep() {
             eprintln!("oneke-lab: {error:#}; `oneke-lab down` tries again");
         }
@@ -262,13 +284,6 @@ fn make_image(progress: &mut Progress) -> Result<Image> {
     let image = Image::make(&base, &Artefacts::beside_us()?)?;
     progress.say("the image is made: RKE2's stand-in, and the agent from its own package");
     Ok(image)
-}
-
-fn open_cloud() -> Result<Front> {
-    network::lay()?;
-    let front = Front::new();
-    front.listen()?;
-    Ok(front)
 }
 
 fn write_members(members: &[Member]) -> Result<()> {

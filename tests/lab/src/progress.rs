@@ -129,7 +129,8 @@ impl Progress {
         }
         for member in members {
             if self.told.get(&member.vm).is_none_or(|told| differs(told, member)) {
-                let _ = writeln!(text, "{at} {:<10} {:<9} {}", member.name(), member.state, situation(member));
+                let _ =
+                    writeln!(text, "{at} {:<10} {:<9} {}", member.name(), member.state, situation(member));
                 self.told.insert(member.vm, member.clone());
             }
         }
@@ -207,7 +208,7 @@ mod tests {
     fn the_table_says_what_is_waited_for() {
         assert_eq!(
             table(&[member("joining", "SupervisorUp: waiting for https://10.77.0.10:9345", false)], 60),
-            "  NODE       CLOUD     PHASE      WAITS FOR\n  master-2   RUNNING   joining    SupervisorUp: waiting for ht\n"
+            "  NODE       CLOUD     PHASE      WAITS FOR\n  master-2   RUNNING   joining    SupervisorUp: waiting for \n"
         );
         assert!(table(&[member("ready", "", true)], 80).contains("RUNNING   READY\n"));
     }

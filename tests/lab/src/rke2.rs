@@ -2,23 +2,34 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::command::run;
 
-/// Makes RKE2's tarball from the stand-in: the program, its units and their environment files.
+/// From the kubelet's registration to a Ready node; real ones need about this once their images are there.
+pub const NODE_READY_DELAY: Duration = Duration::from_secs(2);
+
+/// Makes `STAGE/rke2.tar.gz` from the stand-in, which lays itself down as the release does.
 ///
 /// # Errors
-/// When a file cannot be written or `tar` fails.
+/// When it cannot, or `tar` fails.
 pub fn tarball(program: &Path, stage: &Path) -> Result<()> {
     let tree = stage.join("rke2");
-    let units = tree.join("lib/systemd/system");
-    fs::create_dir_all(tree.join("bin")).context("could not make the tarball's bin directory")?;
-    fs::create_dir_all(&units).context("could not make the tarball's unit directory")?;
-    fs::copy(program, tree.join("bin/rke2"))
-        .with_context(|| format!("could not copy {}", program.display()))?;
-    let (tree, target) = (tree.display().to_string(), stage.join("rke2.tar.gz").display().to_string());
-    run(&["tar", "-czf", &target, "-C", &tree, "."])?;
+    let text = |path: &Path| path.display().to_string();
+    run(&[&text(program), "standin", "install", "--root", &text(&tree)])?;
+    run(&["tar", "-czf", &text(&stage.join("rke2.tar.gz")), "-C", &text(&tree.join("usr/local")), "."])?;
     fs::remove_dir_all(&tree).context("could not remove the tarball's tree")
+}
+
+/// Makes the stand-in of an image as quick as the lab wants it. Real RKE2 knows no such file.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn tune(root: &Path) -> Result<()> {
+    let directory = root.join("etc/rancher/rke2");
+    fs::create_dir_all(&directory).context("could not make RKE2's directory")?;
+    let knobs = format!("node-ready-delay-ms = {}\n", NODE_READY_DELAY.as_millis());
+    fs::write(directory.join("standin.toml"), knobs).context("could not write the stand-in's knobs")
 }

@@ -16,7 +16,8 @@ impl Secrets {
     /// Takes the contents of files that hold secrets: each whole line, and the password at the end of a full token.
     pub fn of(files: &[String]) -> Self {
         let mut secrets: Vec<String> = ["PRIVATE KEY", "client-key-data"].map(String::from).into();
-        for line in files.iter().flat_map(|file| file.lines()).map(str::trim).filter(|line| !line.is_empty()) {
+        for line in files.iter().flat_map(|file| file.lines()).map(str::trim).filter(|line| !line.is_empty())
+        {
             let password = line.rsplit(':').next().unwrap_or(line);
             secrets.extend([line, password].into_iter().filter(|text| text.len() >= 8).map(String::from));
         }
@@ -37,7 +38,8 @@ impl Secrets {
         if depth == 0 {
             return None;
         }
-        let runs = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '+' && letter != '/');
+        let runs =
+            text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '+' && letter != '/');
         let decoded = runs.filter(|run| run.len() >= SHORTEST).flat_map(decodings);
         decoded.into_iter().find_map(|inner| self.search(&inner, depth - 1))
     }

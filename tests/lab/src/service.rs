@@ -55,7 +55,6 @@ pub fn options() -> Options {
         epilog: quick,
         // Long enough for any orderly shutdown here, short enough to notice one that hangs.
         shutdown: Duration::from_secs(60),
-        farewell: Duration::from_secs(1),
         ..Timing::default()
     };
     Options {
@@ -69,7 +68,9 @@ pub fn options() -> Options {
 }
 
 fn network(name: &str, network: Network) -> NetworkSpec {
-    let address = |last: u8| format!("{}.{last}", network.prefix()).parse().expect("a prefix and a byte are an address");
+    let address = |last: u8| {
+        format!("{}.{last}", network.prefix()).parse().expect("a prefix and a byte are an address")
+    };
     NetworkSpec {
         name: name.into(),
         first: address(100),
@@ -98,6 +99,9 @@ pub fn request(size: &Size) -> Instantiate {
     let inputs = [
         ("ONEAPP_VROUTER_ETH0_VIP0", virtual_address(Network::Public)),
         ("ONEAPP_VROUTER_ETH1_VIP0", virtual_address(Network::Private)),
+        // By address: the names that are the templates' defaults need the vnf's own name server.
+        ("ONEAPP_RKE2_SUPERVISOR_EP", format!("{}:9345", virtual_address(Network::Public))),
+        ("ONEAPP_K8S_CONTROL_PLANE_EP", format!("{}:6443", virtual_address(Network::Public))),
     ];
     let cardinality =
         [("vnf", size.vnfs), ("master", size.masters), ("worker", size.workers), ("storage", size.storages)];

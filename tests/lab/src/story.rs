@@ -75,9 +75,13 @@ pub fn grow(lab: &mut Lab, size: &Size) -> Result<()> {
 pub fn lose_holder(lab: &mut Lab, vms: u32) -> Result<Outage> {
     let url = format!("{}/readyz", api());
     let credentials = lab.credentials()?;
-    lab.wait("a vnf node holds the virtual address", Duration::from_secs(30), |lab, _| lab.holder().is_some())?;
+    lab.wait("a vnf node holds the virtual address", Duration::from_secs(30), |lab, _| {
+        lab.holder().is_some()
+    })?;
     let Some(holder) = lab.holder() else { anyhow::bail!("no vnf node holds the virtual address") };
-    lab.progress.say(&format!("vnf-{holder} holds the virtual address: its host loses power, while a client asks on"));
+    lab.progress.say(&format!(
+        "vnf-{holder} holds the virtual address: its host loses power, while a client asks on"
+    ));
     let probe = Probe::start(&url, &credentials)?;
     std::thread::sleep(Duration::from_secs(1));
     lab.set_power(holder, false)?;

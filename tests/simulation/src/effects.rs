@@ -17,7 +17,12 @@ impl Universe {
         if let Effect::WriteFile(file) = effect
             && file.path == "/etc/haproxy/haproxy.cfg"
         {
-            let old = self.machines.get(&vm).and_then(|m| m.disk.files.get(&file.path)).map(|f| f.1.clone()).unwrap_or_default();
+            let old = self
+                .machines
+                .get(&vm)
+                .and_then(|m| m.disk.files.get(&file.path))
+                .map(|f| f.1.clone())
+                .unwrap_or_default();
             self.check_backends(vm, &old, file.content.as_str(), now);
         }
         let machine = self.machines.get_mut(&vm).ok_or("the machine is gone")?;

@@ -99,7 +99,8 @@ impl Machine {
 
     /// Queues a start. RKE2's units take time; the others are up at once.
     pub fn start(&mut self, name: &str, now: Duration) {
-        let running = self.units.get(name).is_some_and(|u| matches!(u.active, Active::Active | Active::Activating));
+        let running =
+            self.units.get(name).is_some_and(|u| matches!(u.active, Active::Active | Active::Activating));
         if running {
             return;
         }
@@ -131,7 +132,8 @@ impl Machine {
 
     /// The unit runs, or is on its way.
     pub fn runs(&self, unit: &str) -> bool {
-        self.up && self.units.get(unit).is_some_and(|u| matches!(u.active, Active::Active | Active::Activating))
+        self.up
+            && self.units.get(unit).is_some_and(|u| matches!(u.active, Active::Active | Active::Activating))
     }
 
     /// Its RKE2 unit.

@@ -81,7 +81,12 @@ fn summarise(outcome: &Outcome) {
         Some(at) => println!("\nRUNNING after {:.1} s of simulated time", at.as_secs_f64()),
         None => println!("\nnever RUNNING"),
     }
-    println!("{:.0} s were simulated, {} passes, {} laws broken", outcome.lasted.as_secs_f64(), outcome.passes, outcome.violations.len());
+    println!(
+        "{:.0} s were simulated, {} passes, {} laws broken",
+        outcome.lasted.as_secs_f64(),
+        outcome.passes,
+        outcome.violations.len()
+    );
 }
 
 fn run_all(seeds: &Seeds) -> ExitCode {
@@ -115,7 +120,12 @@ fn run_all(seeds: &Seeds) -> ExitCode {
     }
     let mut broken = broken.lock().expect("all runs have ended").clone();
     broken.dedup();
-    println!("{} seeds, {} simulated hours, {} seeds broke a law", seeds.count, hours.load(Ordering::Relaxed) / 3_600, broken.len());
+    println!(
+        "{} seeds, {} simulated hours, {} seeds broke a law",
+        seeds.count,
+        hours.load(Ordering::Relaxed) / 3_600,
+        broken.len()
+    );
     for seed in broken.iter().take(20) {
         println!("replay with: oneke-simulation replay --seed {seed}");
     }

@@ -81,20 +81,32 @@ impl Universe {
         self.machines.get(&vm).is_some_and(|machine| {
             let unit = machine.units.get("rke2-server.service");
             let past = |since: Duration| now.saturating_sub(since) >= self.pace.start;
-            machine.disk.etcd.is_some() && unit.is_some_and(|u| machine.up && matches!(u.active, Active::Active | Active::Activating) && past(u.since))
+            machine.disk.etcd.is_some()
+                && unit.is_some_and(|u| {
+                    machine.up && matches!(u.active, Active::Active | Active::Activating) && past(u.since)
+                })
         })
     }
 
     /// A majority of the cluster's voting members runs.
     pub fn quorum(&self, cluster: usize, now: Duration) -> bool {
-        let voting: Vec<VmId> = self.clusters[cluster].members.iter().filter(|(_, at)| **at <= now).map(|(vm, _)| *vm).collect();
-        let alive = voting.iter().filter(|vm| self.machines.get(vm).is_some_and(|m| m.disk.etcd == Some(cluster)) && self.etcd_runs(**vm, now)).count();
+        let voting: Vec<VmId> =
+            self.clusters[cluster].members.iter().filter(|(_, at)| **at <= now).map(|(vm, _)| *vm).collect();
+        let alive = voting
+            .iter()
+            .filter(|vm| {
+                self.machines.get(vm).is_some_and(|m| m.disk.etcd == Some(cluster))
+                    && self.etcd_runs(**vm, now)
+            })
+            .count();
         alive * 2 > voting.len()
     }
 
     fn step_server(&mut self, vm: VmId, now: Duration) {
         let machine = &self.machines[&vm];
-        let Some(config) = machine.disk.files.get(CONFIG).map(|f| f.1.clone()) else { return self.fail(vm, now) };
+        let Some(config) = machine.disk.files.get(CONFIG).map(|f| f.1.clone()) else {
+            return self.fail(vm, now);
+        };
         if let Some(cluster) = machine.disk.etcd {
             if self.quorum(cluster, now) {
                 self.register(vm, cluster, &config, now);
@@ -112,7 +124,9 @@ impl Universe {
         let ca = oneke_agent::plan::digest(&format!("ca of {} at {now:?}", vm.0));
         let agent_setting = setting(config, "agent-token");
         let server_token = format!("K10{ca}::server:{}", self.chance.hex());
-        let agent_token = agent_setting.as_ref().map_or_else(|| server_token.clone(), |short| format!("K10{ca}::node:{short}"));
+        let agent_token = agent_setting
+            .as_ref()
+            .map_or_else(|| server_token.clone(), |short| format!("K10{ca}::node:{short}"));
         self.clusters.push(Cluster {
             ca,
             server_token,
@@ -130,7 +144,8 @@ impl Universe {
     }
 
     fn lay_server_files(&mut self, vm: VmId, cluster: usize) {
-        let (server, agent) = (self.clusters[cluster].server_token.clone(), self.clusters[cluster].agent_token.clone());
+        let (server, agent) =
+            (self.clusters[cluster].server_token.clone(), self.clusters[cluster].agent_token.clone());
         let machine = self.machines.get_mut(&vm).expect("the VM was stepped a moment ago");
         machine.disk.etcd = Some(cluster);
         machine.disk.kubelet = Some(cluster);
@@ -156,7 +171,9 @@ impl Universe {
 
     fn step_agent(&mut self, vm: VmId, now: Duration) {
         let machine = &self.machines[&vm];
-        let Some(config) = machine.disk.files.get(CONFIG).map(|f| f.1.clone()) else { return self.fail(vm, now) };
+        let Some(config) = machine.disk.files.get(CONFIG).map(|f| f.1.clone()) else {
+            return self.fail(vm, now);
+        };
         if machine.disk.kubelet.is_some() {
             return self.set_active(vm, now);
         }
@@ -165,7 +182,8 @@ impl Universe {
         let Ok(cluster) = self.supervisor(&server, now) else { return self.fail(vm, now) };
         let there = &self.clusters[cluster];
         let name = setting(&config, "node-name").unwrap_or_default();
-        let password = there.nodes.get(&name).is_none_or(|node| node.vm == vm && !self.machines[&vm].recreated);
+        let password =
+            there.nodes.get(&name).is_none_or(|node| node.vm == vm && !self.machines[&vm].recreated);
         if (token != there.agent_token && token != there.server_token) || !password {
             return self.fail(vm, now);
         }
@@ -227,12 +245,18 @@ impl Universe {
         if let Some(machine) = direct {
             return self.serving(machine.vm, now).ok_or_else(|| format!("connection to {address} refused"));
         }
-        let routers = self.machines.values().filter(|m| m.role == "vnf" && m.runs("haproxy.service") && m.runs("keepalived.service"));
-        let mut behind = routers.filter_map(|router| router.units.get("haproxy.service")?.config.as_deref()).flat_map(crate::laws::servers_of);
+        let routers = self
+            .machines
+            .values()
+            .filter(|m| m.role == "vnf" && m.runs("haproxy.service") && m.runs("keepalived.service"));
+        let mut behind = routers
+            .filter_map(|router| router.units.get("haproxy.service")?.config.as_deref())
+            .flat_map(crate::laws::servers_of);
         behind
             .find_map(|(_, address)| {
                 let ip = address.rsplit_once(':').filter(|(_, port)| *port == "9345")?.0.to_owned();
-                let master = self.machines.values().find(|m| m.role == "master" && self.address(m.vm) == ip)?;
+                let master =
+                    self.machines.values().find(|m| m.role == "master" && self.address(m.vm) == ip)?;
                 self.serving(master.vm, now)
             })
             .ok_or_else(|| format!("no server behind {address} answers"))
@@ -242,7 +266,8 @@ impl Universe {
     fn serving(&self, vm: VmId, now: Duration) -> Option<usize> {
         let machine = self.machines.get(&vm)?;
         let cluster = machine.disk.etcd.filter(|_| self.etcd_runs(vm, now))?;
-        (machine.units["rke2-server.service"].active == Active::Active && self.quorum(cluster, now)).then_some(cluster)
+        (machine.units["rke2-server.service"].active == Active::Active && self.quorum(cluster, now))
+            .then_some(cluster)
     }
 
     /// Traces on the disk by which the agent knows a member.

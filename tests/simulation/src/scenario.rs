@@ -100,7 +100,14 @@ impl Scenario {
             0 => Rough::default(),
             1 => Rough { lose_request: 20, lose_answer: 20, lose_kubernetes: 10, ..Rough::default() },
             2 => Rough { crash: 8, lose_answer: 10, ..Rough::default() },
-            _ => Rough { power: 20, crash: 20, lose_request: 30, lose_answer: 30, lose_kubernetes: 20, onegate_down: false },
+            _ => Rough {
+                power: 20,
+                crash: 20,
+                lose_request: 30,
+                lose_answer: 30,
+                lose_kubernetes: 20,
+                onegate_down: false,
+            },
         };
         let size = Size { vms, plain: chance.one_in(8) };
         let blows = blows(chance, &size);
@@ -110,7 +117,8 @@ impl Scenario {
     /// The default service on a kind day.
     pub fn calm(size: Size) -> Self {
         let seconds = Duration::from_secs;
-        let pace = Pace { start: seconds(10), promotion: seconds(5), node_ready: seconds(10), restart: seconds(5) };
+        let pace =
+            Pace { start: seconds(10), promotion: seconds(5), node_ready: seconds(10), restart: seconds(5) };
         Self { seed: 0, size, pace, rough: Rough::default(), blows: Vec::new() }
     }
 
@@ -140,7 +148,11 @@ impl Scenario {
             for (_, end) in ends.extract_if(.., |(at, _)| *at <= now) {
                 shared.borrow_mut().relent(&end, now);
             }
-            if now >= last_blow && blows.peek().is_none() && ends.is_empty() && shared.borrow_mut().comes_to_rest(now, last_blow) {
+            if now >= last_blow
+                && blows.peek().is_none()
+                && ends.is_empty()
+                && shared.borrow_mut().comes_to_rest(now, last_blow)
+            {
                 break;
             }
             tokio::time::sleep(STEP).await;
@@ -168,7 +180,11 @@ impl Scenario {
         let mut universe = Universe::new(cloud, self.seed, self.pace);
         universe.rough = self.rough;
         let mut request = Instantiate::oneke();
-        request.cardinality = ["vnf", "master", "worker", "storage"].map(str::to_owned).into_iter().zip(self.size.vms).collect();
+        request.cardinality = ["vnf", "master", "worker", "storage"]
+            .map(str::to_owned)
+            .into_iter()
+            .zip(self.size.vms)
+            .collect();
         let mut templates = Templates::oneke();
         if self.size.plain {
             for vm in templates.vms.values_mut() {
@@ -191,7 +207,8 @@ fn step(shared: &Shared, now: Duration) {
         universe.step_cloud(now);
         universe.step_rke2(now);
         universe.watch_readiness(now);
-        let due: Vec<VmId> = universe.starts.iter().filter(|(_, at)| **at <= now).map(|(vm, _)| *vm).collect();
+        let due: Vec<VmId> =
+            universe.starts.iter().filter(|(_, at)| **at <= now).map(|(vm, _)| *vm).collect();
         for vm in &due {
             universe.starts.remove(vm);
         }
@@ -278,8 +295,12 @@ impl Universe {
         match blow {
             Blow::PowerLoss(vm) if there(self, vm) => self.power_cycle(*vm, now),
             Blow::AgentCrash(vm) if there(self, vm) => self.crash_agent(*vm, now),
-            Blow::Reboot(vm) if there(self, vm) => self.ask_cloud(now, |cloud| cloud.reboot(now, cloud_id(*vm), false)),
-            Blow::Recreate(vm) if there(self, vm) => self.ask_cloud(now, |cloud| cloud.recreate(now, cloud_id(*vm))),
+            Blow::Reboot(vm) if there(self, vm) => {
+                self.ask_cloud(now, |cloud| cloud.reboot(now, cloud_id(*vm), false))
+            }
+            Blow::Recreate(vm) if there(self, vm) => {
+                self.ask_cloud(now, |cloud| cloud.recreate(now, cloud_id(*vm)))
+            }
             Blow::FullPowerCycle(away) => {
                 for vm in self.machines.keys().copied().collect::<Vec<_>>() {
                     self.power_cycle(vm, now);
@@ -373,10 +394,17 @@ impl Universe {
             let vm = machine.vm;
             let report = self.reports.get(&vm);
             if !self.works(vm, now) {
-                let why = report.and_then(|r| r.conditions.iter().find(|s| s.condition.status != oneke_agent::plan::Status::True));
-                return Some(format!("VM {vm} ({}) does not work: {}", machine.role, why.map_or_else(|| "no report".into(), |s| s.condition.to_string())));
+                let why = report.and_then(|r| {
+                    r.conditions.iter().find(|s| s.condition.status != oneke_agent::plan::Status::True)
+                });
+                return Some(format!(
+                    "VM {vm} ({}) does not work: {}",
+                    machine.role,
+                    why.map_or_else(|| "no report".into(), |s| s.condition.to_string())
+                ));
             }
-            let told = self.cloud.vm(cloud_id(vm)).and_then(|vm| vm.user_template.text("READY")) == Some("YES");
+            let told =
+                self.cloud.vm(cloud_id(vm)).and_then(|vm| vm.user_template.text("READY")) == Some("YES");
             if !told {
                 return Some(format!("VM {vm} ({}) works, but READY was not told", machine.role));
             }

@@ -198,7 +198,8 @@ impl Universe {
     }
 
     fn bury_the_done(&mut self) {
-        let done: Vec<VmId> = self.cloud.vms().filter(|vm| vm.state == VmState::Done).map(|vm| VmId(vm.id.0)).collect();
+        let done: Vec<VmId> =
+            self.cloud.vms().filter(|vm| vm.state == VmState::Done).map(|vm| VmId(vm.id.0)).collect();
         for vm in done {
             self.power_off(vm);
             self.machines.remove(&vm);
@@ -250,6 +251,7 @@ impl Universe {
 
 /// A value in a context file, for the simulated machine's own needs.
 pub fn context_value(context: &str, name: &str) -> Option<String> {
-    let value = context.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("='")?.strip_suffix('\''))?;
+    let value =
+        context.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("='")?.strip_suffix('\''))?;
     (!value.is_empty()).then(|| value.to_owned())
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use oneke_agent::driver::{Event, Interests, Report, World};
 use oneke_agent::facts::{
-    Active, Facts, Fault, FaultKind, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Link, Observed, Reading, Unit, VrrpState,
+    Active, Facts, Fault, FaultKind, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Link, Observed,
+    Reading, Unit, VrrpState,
 };
 use oneke_agent::plan::{Attributes, Effect, Reads, Secret};
 use oneke_agent::service::{Service, Vm, VmId};
@@ -28,7 +29,6 @@ pub struct SimWorld {
     pub report: Report,
 }
 
-
 impl SimWorld {
     /// The world of a VM's agent that has just started.
     pub fn new(shared: Shared, vm: VmId) -> Self {
@@ -44,20 +44,30 @@ impl SimWorld {
         }
     }
 
-
     fn now(&self) -> Duration {
         self.shared.borrow().now()
     }
 
     /// Asks OneGate; `Err` carries what kind of silence it was.
-    async fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Result<(u16, String), (FaultKind, String)> {
+    async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> Result<(u16, String), (FaultKind, String)> {
         let dear = path != "/vm";
         let (there, back, lost, unanswered, down) = {
             let u = &mut *self.shared.borrow_mut();
             let (least, most) = if dear { (300, 1_500) } else { (5, 40) };
             let there = u.chance.between(Duration::from_millis(1), Duration::from_millis(5));
             let back = u.chance.between(Duration::from_millis(least), Duration::from_millis(most));
-            (there, back, u.chance.one_in(u.rough.lose_request), u.chance.one_in(u.rough.lose_answer), u.rough.onegate_down)
+            (
+                there,
+                back,
+                u.chance.one_in(u.rough.lose_request),
+                u.chance.one_in(u.rough.lose_answer),
+                u.rough.onegate_down,
+            )
         };
         tokio::time::sleep(there).await;
         let timeout = || (FaultKind::Timeout, format!("{method} {path}: no answer within 10 s"));
@@ -72,8 +82,12 @@ impl SimWorld {
             let u = &mut *self.shared.borrow_mut();
             let now = u.now();
             let token = u.machines.get(&self.vm).map(|m| m.token.clone()).unwrap_or_default();
-            let headers = vec![("X-ONEGATE-VMID".to_owned(), self.vm.to_string()), ("X-ONEGATE-TOKEN".to_owned(), token)];
-            let request = Request { method: method.into(), path_and_query: path.into(), headers, body: body.to_vec() };
+            let headers = vec![
+                ("X-ONEGATE-VMID".to_owned(), self.vm.to_string()),
+                ("X-ONEGATE-TOKEN".to_owned(), token),
+            ];
+            let request =
+                Request { method: method.into(), path_and_query: path.into(), headers, body: body.to_vec() };
             if method == "PUT" && path == "/vm" {
                 u.check_publication(self.vm, body, now);
             }
@@ -86,23 +100,32 @@ impl SimWorld {
         }
         match response.delivery.fate {
             Fate::Whole => Ok((response.status, response.text())),
-            Fate::CutAfter(n) => Err((FaultKind::Nonsense, format!("{method} {path}: the answer broke off after {n} bytes"))),
+            Fate::CutAfter(n) => {
+                Err((FaultKind::Nonsense, format!("{method} {path}: the answer broke off after {n} bytes")))
+            }
             Fate::Refused => Err((FaultKind::Tcp, format!("{method} {path}: connection refused"))),
         }
     }
 
-    async fn read<T>(&mut self, path: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, (FaultKind, String)> {
+    async fn read<T>(
+        &mut self,
+        path: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, (FaultKind, String)> {
         match self.ask("GET", path, b"").await? {
             (200, body) => parse(&body).map_err(|why| (FaultKind::Nonsense, format!("GET {path}: {why}"))),
             (401, _) => Err((FaultKind::NotAuthorized, format!("GET {path}: 401"))),
             (404, _) => Err((FaultKind::NotFound, format!("GET {path}: 404"))),
-            (status, body) if status < 500 => Err((FaultKind::BadRequest, format!("GET {path}: {status} {body}"))),
+            (status, body) if status < 500 => {
+                Err((FaultKind::BadRequest, format!("GET {path}: {status} {body}")))
+            }
             (status, _) => Err((FaultKind::Server, format!("GET {path}: {status}"))),
         }
     }
 
     async fn put(&mut self, path: &str, attributes: &Attributes) -> Result<(), String> {
-        let body = attributes.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("\n");
+        let body =
+            attributes.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("\n");
         match self.ask("PUT", path, body.as_bytes()).await {
             Ok((200, _)) => Ok(()),
             Ok((status, body)) => Err(format!("PUT {path}: {status} {body}")),
@@ -118,7 +141,9 @@ impl SimWorld {
         }
         if reads.service.is_some_and(|limit| self.service.age(self.now()).is_none_or(|age| age >= limit)) {
             let began = self.now();
-            let answer = self.read("/service?extended=true", |text| Service::from_json(text).map_err(|e| e.to_string())).await;
+            let answer = self
+                .read("/service?extended=true", |text| Service::from_json(text).map_err(|e| e.to_string()))
+                .await;
             settle(&mut self.service, answer, began);
         }
     }
@@ -134,7 +159,11 @@ impl SimWorld {
         let u = &mut *shared.borrow_mut();
         if u.chance.one_in(u.rough.lose_kubernetes) {
             let why = || Observed::Unknown("no answer within 5 s".into());
-            self.kubernetes = Kubernetes { readyz: why().map(|(): ()| ()), node: Observed::Unknown("no answer within 5 s".into()), lease: Observed::Unknown("no answer within 5 s".into()) };
+            self.kubernetes = Kubernetes {
+                readyz: why().map(|(): ()| ()),
+                node: Observed::Unknown("no answer within 5 s".into()),
+                lease: Observed::Unknown("no answer within 5 s".into()),
+            };
             return;
         }
         self.kubernetes = kubernetes(u, self.vm, &mut self.lease_seen);
@@ -179,10 +208,14 @@ impl World for SimWorld {
         let now = u.now();
         let entropy = Secret::new(u.chance.hex());
         let Some(machine) = u.machines.get(&self.vm) else { return Facts::default() };
-        let exists = interests.exists.iter().map(|path| (path.clone(), if u.exists(self.vm, path) { Observed::Known(()) } else { Observed::Absent }));
-        let supervisor = interests.supervisor.as_ref().map_or(Observed::Absent, |server| match u.supervisor(server, now) {
-            Ok(cluster) => Observed::Known(u.clusters[cluster].ca.clone()),
-            Err(why) => Observed::Unknown(why),
+        let exists = interests.exists.iter().map(|path| {
+            (path.clone(), if u.exists(self.vm, path) { Observed::Known(()) } else { Observed::Absent })
+        });
+        let supervisor = interests.supervisor.as_ref().map_or(Observed::Absent, |server| {
+            match u.supervisor(server, now) {
+                Ok(cluster) => Observed::Known(u.clusters[cluster].ca.clone()),
+                Err(why) => Observed::Unknown(why),
+            }
         });
         let units = ["keepalived.service", "haproxy.service"].map(|unit| machine.runs(unit));
         Facts {
@@ -195,12 +228,28 @@ impl World for SimWorld {
             files: interests.files.iter().map(|path| (path.clone(), file(machine, path))).collect(),
             units: interests.units.iter().map(|name| (name.clone(), unit(machine, name))).collect(),
             exists: exists.collect(),
-            sysctls: interests.sysctls.iter().map(|key| (key.clone(), machine.sysctls.get(key).map_or(Observed::Known("0".into()), |v| Observed::Known(v.clone())))).collect(),
+            sysctls: interests
+                .sysctls
+                .iter()
+                .map(|key| {
+                    (
+                        key.clone(),
+                        machine
+                            .sysctls
+                            .get(key)
+                            .map_or(Observed::Known("0".into()), |v| Observed::Known(v.clone())),
+                    )
+                })
+                .collect(),
             links: Observed::Known(links(&machine.context)),
             kubernetes: rebase_lease(&self.kubernetes, machine.booted),
             supervisor,
             haproxy: if units[1] { Observed::Known(HaproxyStats::default()) } else { Observed::Absent },
-            vrrp: if units[0] { Observed::Known(BTreeMap::from([("oneke".to_owned(), VrrpState::Master)])) } else { Observed::Absent },
+            vrrp: if units[0] {
+                Observed::Known(BTreeMap::from([("oneke".to_owned(), VrrpState::Master)]))
+            } else {
+                Observed::Absent
+            },
         }
     }
 
@@ -232,7 +281,14 @@ impl World for SimWorld {
         {
             let u = &mut *self.shared.borrow_mut();
             let now = u.now();
-            u.note(now, format!("VM {}: {effect}{}", self.vm, result.as_ref().err().map(|e| format!(" FAILED: {e}")).unwrap_or_default()));
+            u.note(
+                now,
+                format!(
+                    "VM {}: {effect}{}",
+                    self.vm,
+                    result.as_ref().err().map(|e| format!(" FAILED: {e}")).unwrap_or_default()
+                ),
+            );
         }
         self.perhaps_die().await;
         result
@@ -247,7 +303,8 @@ impl World for SimWorld {
         if report.conditions != self.report.conditions {
             let u = &mut *self.shared.borrow_mut();
             let now = u.now();
-            let unmet = report.conditions.iter().find(|s| s.condition.status != oneke_agent::plan::Status::True);
+            let unmet =
+                report.conditions.iter().find(|s| s.condition.status != oneke_agent::plan::Status::True);
             let line = unmet.map_or_else(|| "ready".to_owned(), |s| s.condition.to_string());
             u.note(now, format!("VM {} ({}): {line}", self.vm, report.role.as_deref().unwrap_or("?")));
             u.reports.insert(self.vm, report.clone());
@@ -290,7 +347,9 @@ fn rebase_lease(kubernetes: &Kubernetes, booted: Duration) -> Kubernetes {
 }
 
 fn file(machine: &crate::machine::Machine, path: &str) -> Observed<File> {
-    machine.disk.files.get(path).map_or(Observed::Absent, |(mode, content)| Observed::Known(File { mode: *mode, content: Secret::new(content.clone()) }))
+    machine.disk.files.get(path).map_or(Observed::Absent, |(mode, content)| {
+        Observed::Known(File { mode: *mode, content: Secret::new(content.clone()) })
+    })
 }
 
 fn unit(machine: &crate::machine::Machine, name: &str) -> Observed<Unit> {
@@ -308,8 +367,14 @@ fn links(context: &str) -> Vec<Link> {
     (0..8)
         .filter_map(|index| {
             let mac = context_value(context, &format!("ETH{index}_MAC"))?;
-            let ip: Option<IpAddr> = context_value(context, &format!("ETH{index}_IP")).and_then(|ip| ip.parse().ok());
-            Some(Link { name: format!("eth{index}"), mac, running: true, addresses: ip.map(|ip| (ip, 24)).into_iter().collect() })
+            let ip: Option<IpAddr> =
+                context_value(context, &format!("ETH{index}_IP")).and_then(|ip| ip.parse().ok());
+            Some(Link {
+                name: format!("eth{index}"),
+                mac,
+                running: true,
+                addresses: ip.map(|ip| (ip, 24)).into_iter().collect(),
+            })
         })
         .collect()
 }
@@ -321,14 +386,21 @@ fn kubernetes(u: &Universe, vm: VmId, lease_seen: &mut BTreeMap<String, Duration
     let Some(cluster) = machine.disk.kubelet else {
         return Kubernetes { readyz: Observed::Absent, node: Observed::Absent, lease: Observed::Absent };
     };
-    let own = machine.role != "master" || machine.units.get("rke2-server.service").is_some_and(|unit| unit.active == Active::Active);
+    let own = machine.role != "master"
+        || machine.units.get("rke2-server.service").is_some_and(|unit| unit.active == Active::Active);
     if !own || !u.quorum(cluster, now) {
         let why = "connection refused".to_owned();
-        return Kubernetes { readyz: Observed::Unknown(why.clone()), node: Observed::Unknown(why.clone()), lease: Observed::Unknown(why) };
+        return Kubernetes {
+            readyz: Observed::Unknown(why.clone()),
+            node: Observed::Unknown(why.clone()),
+            lease: Observed::Unknown(why),
+        };
     }
     let config = machine.disk.files.get(oneke_agent::node::CONFIG).map_or("", |file| file.1.as_str());
     let name = crate::rke2::setting(config, "node-name").unwrap_or_default();
-    let node = u.node_ready(cluster, &name, now).map_or(Observed::Absent, |ready| Observed::Known(KubernetesNode { name, ready, message: "KubeletNotReady".into() }));
+    let node = u.node_ready(cluster, &name, now).map_or(Observed::Absent, |ready| {
+        Observed::Known(KubernetesNode { name, ready, message: "KubeletNotReady".into() })
+    });
     let lease = u.clusters[cluster].lease.as_ref().map_or(Observed::Absent, |(holder, version)| {
         let seen = *lease_seen.entry(version.to_string()).or_insert(now);
         Observed::Known(Lease { holder: holder.clone(), version: version.to_string(), seen })

@@ -1,3 +1,4 @@
 //! What the golden cases, replays and benchmarks share.
 
 pub mod captures;
+pub mod replay;

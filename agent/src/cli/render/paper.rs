@@ -9,7 +9,7 @@ use crate::context::{Config, Nic};
 use crate::driver::{Event, Interests, Report, World};
 use crate::facts::{Active, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Unit};
 use crate::plan::{Attributes, Content, Effect, Reads, Secret};
-use crate::service::{Role, Service, ServiceNode, ServiceRole, Vm, VmId, VmNic, state};
+use crate::service::{Role, Service, ServiceNode, ServiceRole, Vm, VmId, VmNic, names, state};
 use crate::world::clock;
 
 /// The paper machine booted a minute ago.
@@ -96,7 +96,7 @@ impl Paper {
 
     /// The hash in a token that was recorded in clear: what the supervisor would show. Nothing can be asked offline.
     fn supervisor(&self) -> Observed<String> {
-        let token = self.service.vms().find_map(|(_, vm)| vm.attribute("ONEGATE_K8S_TOKEN"));
+        let token = self.service.vms().find_map(|(_, vm)| vm.attribute(names::TOKEN));
         let hash = token
             .and_then(|token| token.strip_prefix("K10")?.split_once("::"))
             .map(|(hash, _)| hash.to_owned());

@@ -26,10 +26,10 @@ impl Recorded {
         if !directory.is_dir() {
             return Err(anyhow!("there is no directory {}", directory.display()));
         }
-        let me = answer(&directory.join("vm.json"), |text| Vm::from_json(text))?;
-        let mut service = answer(&directory.join("service-extended.json"), |text| Service::from_json(text))?;
+        let me = answer(&directory.join("vm.json"), Vm::from_json)?;
+        let mut service = answer(&directory.join("service-extended.json"), Service::from_json)?;
         if service.is_none() {
-            service = answer(&directory.join("service.json"), |text| Service::from_json(text))?;
+            service = answer(&directory.join("service.json"), Service::from_json)?;
         }
         let mut vms = single_vms(&directory.join("vms"))?;
         vms.extend(me.clone().map(|vm| (vm.id, vm)));
@@ -72,7 +72,7 @@ fn single_vms(directory: &Path) -> anyhow::Result<BTreeMap<VmId, Vm>> {
     for entry in entries {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "json")
-            && let Some(vm) = answer(&path, |text| Vm::from_json(text))?
+            && let Some(vm) = answer(&path, Vm::from_json)?
         {
             vms.insert(vm.id, vm);
         }

@@ -13,6 +13,8 @@ pub enum Form {
     Number(u32, u32),
     /// Seconds between two VRRP adverts, fractions allowed.
     Interval,
+    /// An ID of OpenNebula or another whole number.
+    Id,
     /// A TCP or UDP port.
     Port,
     /// `10.0.0.1`.
@@ -43,8 +45,10 @@ pub enum Form {
     Interface,
     /// `host:port`.
     Endpoint,
+    /// OneGate's address.
+    HttpUrl,
     /// `http://host:port`.
-    Url,
+    Proxy,
     /// Names and addresses separated by commas.
     Names,
     /// Addresses, separated by blanks or commas.
@@ -81,8 +85,9 @@ impl fmt::Display for Form {
             Self::Bool => "YES or NO",
             Self::Text => "text",
             Self::Number(low, high) => return write!(f, "a number from {low} to {high}"),
-            // VRRPv3 counts centiseconds in 12 bits (RFC 5798, 5.2.7).
-            Self::Interval => "seconds from 0.01 to 40.95, such as 1 or 0.1",
+            // VRRPv2 counts seconds in 8 bits, VRRPv3 centiseconds in 12 (RFC 3768, 5.3.7; RFC 5798, 5.2.7).
+            Self::Interval => "seconds: 1 to 255, or with a fraction 0.01 to 40.95",
+            Self::Id => "a whole number",
             Self::Port => "a port from 1 to 65535",
             Self::Ipv4 => "an IPv4 address",
             Self::Ipv4Prefixed => "an IPv4 address, with or without /length",
@@ -102,7 +107,8 @@ impl fmt::Display for Form {
             Self::Interfaces => "interfaces such as eth0,eth1 or !eth0, with /ADDRESS and @PORT where needed",
             Self::Interface => "an interface such as eth0",
             Self::Endpoint => "host:port, such as 10.0.0.1:6443 or ep0.eth0.vr:6443",
-            Self::Url => "a URL such as http://proxy.example:3128",
+            Self::HttpUrl => "a URL such as http://192.0.2.1:5030",
+            Self::Proxy => "a URL such as http://proxy.example:3128",
             Self::Names => "names and addresses separated by commas",
             Self::Addresses => "addresses separated by commas or blanks",
             Self::Base64Yaml => "base64 of YAML documents",

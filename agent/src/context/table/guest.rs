@@ -14,10 +14,10 @@ const fn read(name: &'static str, form: Form, doc: &'static str) -> Variable {
 }
 
 pub(super) const SERVICE: &[Variable] = &[
-    read("VMID", Form::Number(0, u32::MAX), "This VM's ID. oned writes it where TOKEN is YES."),
-    read("SERVICE_ID", Form::Number(0, u32::MAX), "The OneFlow service's ID; the templates pass it on."),
-    read("VROUTER_ID", Form::Number(0, u32::MAX), "This VM belongs to a virtual router of OpenNebula."),
-    read("ONEGATE_ENDPOINT", Form::Url, "Where OneGate answers. oned writes it where TOKEN is YES."),
+    read("VMID", Form::Id, "This VM's ID. oned writes it where TOKEN is YES."),
+    read("SERVICE_ID", Form::Id, "The OneFlow service's ID; the templates pass it on."),
+    read("VROUTER_ID", Form::Id, "This VM belongs to a virtual router of OpenNebula."),
+    read("ONEGATE_ENDPOINT", Form::HttpUrl, "Where OneGate answers. oned writes it where TOKEN is YES."),
     guest("ONEGATE_TOKEN", Form::Text, "OneGate's token for one_env; the agent reads token.txt instead.")
         .secret(),
     guest("TOKEN", Form::Bool, "Asks oned for token.txt, VMID and ONEGATE_ENDPOINT.").default("NO"),
@@ -28,15 +28,15 @@ pub(super) const SERVICE: &[Variable] = &[
         .served(Served::No("the agent's own conditions decide about READY")),
     guest("READY_SCRIPT_PATH", Form::Path, "Ignored, as READY_SCRIPT.")
         .served(Served::No("the agent's own conditions decide about READY")),
-    guest("RETRY_COUNT", Form::Number(0, u32::MAX), "Ignored: READY is reported until it is told.")
+    guest("RETRY_COUNT", Form::Id, "Ignored: READY is reported until it is told.")
         .default("3")
         .served(Served::No("READY is reported until it is told")),
-    guest("RETRY_WAIT_PERIOD", Form::Number(0, u32::MAX), "Ignored, as RETRY_COUNT.")
+    guest("RETRY_WAIT_PERIOD", Form::Id, "Ignored, as RETRY_COUNT.")
         .default("10")
         .served(Served::No("READY is reported until it is told")),
     guest("BACKEND", Form::Bool, "OneGate shows this VM's ONEGATE_* attributes in its network's leases."),
-    guest("CREATED_BY", Form::Number(0, u32::MAX), "The owner's ID in OpenNebula."),
-    guest("DISK_ID", Form::Number(0, u32::MAX), "The context disk's own ID."),
+    guest("CREATED_BY", Form::Id, "The owner's ID in OpenNebula."),
+    guest("DISK_ID", Form::Id, "The context disk's own ID."),
     guest("TARGET", Form::Text, "The context disk's own device name."),
     var(
         "ONEAPP_ONEGATE_CA",
@@ -78,7 +78,7 @@ pub(super) const NETWORK: &[Variable] = &[
     guest("ETHx_VROUTER_IP6", Form::Ipv6, "OpenNebula's floating IPv6 address.")
         .served(Served::No("VRRP is run for IPv4 only, as in the old appliance")),
     guest("ETHx_METHOD", Form::Choice(&["static", "dhcp", "skip"]), "How the NIC gets its IPv4 address."),
-    guest("ETHx_METRIC", Form::Number(0, u32::MAX), "Metric of its default route."),
+    guest("ETHx_METRIC", Form::Id, "Metric of its default route."),
     guest("ETHx_ROUTES", Form::Text, "Routes: DESTINATION via GATEWAY, separated by commas."),
     guest("ETHx_DNS", Form::Addresses, "Name servers."),
     guest("ETHx_SEARCH_DOMAIN", Form::Text, "Search domains."),
@@ -96,7 +96,7 @@ pub(super) const NETWORK: &[Variable] = &[
         Form::Choice(&["static", "auto", "dhcp", "disable", "skip"]),
         "How the NIC gets its IPv6 address.",
     ),
-    guest("ETHx_IP6_METRIC", Form::Number(0, u32::MAX), "Metric of its IPv6 default route."),
+    guest("ETHx_IP6_METRIC", Form::Id, "Metric of its IPv6 default route."),
     guest("ETHx_ALIASy_IP", Form::Ipv4, "A second address of the NIC."),
     guest("ETHx_ALIASy_EXTERNAL", Form::Bool, "That address is outside of the guest: a floating address."),
     guest("ETHx_ALIASy_DETACH", Form::Text, "That address is being taken away."),

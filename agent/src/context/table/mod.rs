@@ -260,3 +260,58 @@ fn shape(name: &str) -> String {
     }
     shape
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Vars};
+    use super::*;
+
+    #[test]
+    fn families_match_numbers_and_endings_only() {
+        let check = |name: &str, expected: Option<&str>| {
+            assert_eq!(find(name, Roles::ALL).map(|variable| variable.name), expected, "{name}");
+        };
+        check("ETH12_IP6_ULA", Some("ETHx_IP6_ULA"));
+        check("ETH_IP", None);
+        check("ETHx_IP", None);
+        check("ETH0_IP7", None);
+        check("ETH0_ALIAS3_MASK", Some("ETHx_ALIASy_*"));
+        check("ONEAPP_VNF_HAPROXY_LB17_SERVER4_HOST", Some("ONEAPP_VNF_HAPROXY_LBn_SERVERm_HOST"));
+        check("ONEAPP_K8S_METALLB_RANGE_2", Some("ONEAPP_K8S_METALLB_RANGE*"));
+        check("ONEAPP_K9S_CNI_PLUGIN", None);
+        check("ONEAPP_VNF_HAPROXY_LB4_PORT", Some("ONEAPP_VNF_HAPROXY_LBn_PORT"));
+    }
+
+    #[test]
+    fn a_name_may_mean_two_things_by_role() {
+        let default = |roles| find("ONEAPP_VNF_DNS_ENABLED", roles).map(|variable| variable.default);
+        assert_eq!((default(Roles::NODES), default(Roles::VNF)), (Some("YES"), Some("NO")));
+        assert!(concerns("FALLBACK_GW", Some(&Role::Storage)) && !concerns("FALLBACK_GW", Some(&Role::Vnf)));
+        assert!(concerns("MY_OWN", Some(&Role::Vnf)) && concerns("FALLBACK_GW", None));
+    }
+
+    #[test]
+    fn no_role_has_two_entries_for_a_name() {
+        let all: Vec<&Variable> = all().collect();
+        for (i, a) in all.iter().enumerate() {
+            assert!(!a.doc.is_empty() && a.doc.ends_with('.'), "{}: {:?}", a.name, a.doc);
+            let twin = all[i + 1..].iter().find(|b| a.name == b.name && a.roles.meets(b.roles));
+            assert_eq!(twin.map(|b| b.name), None);
+        }
+    }
+
+    #[test]
+    fn defaults_are_of_their_form() {
+        for role in ["vnf", "master", "worker", "storage"].map(|name| Role::from(name.to_owned())) {
+            // An option of a listener that is not there is refused for that.
+            let own = all().filter(|variable| {
+                variable.roles.meets(Roles::of(&role))
+                    && !variable.default.is_empty()
+                    && !variable.name.contains("LBn")
+            });
+            let set = own.map(|variable| (variable.name.replace(['x', 'n'], "0"), variable.default));
+            let vars: Vars = set.collect();
+            assert_eq!(Config::read(&vars, Some(role.clone())).map(|_| ()), Ok(()), "{role}");
+        }
+    }
+}

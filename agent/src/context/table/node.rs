@@ -32,8 +32,8 @@ pub(super) const VARIABLES: &[Variable] = &[
         .default("10.43.0.0/16")
         .input()
         .differs("Refused if it overlaps the network of a NIC, or has other address families than the pods' network."),
-    var("ONEAPP_K8S_HTTP_PROXY", Form::Url, NODES, "Proxy of RKE2 and containerd for http.").input(),
-    var("ONEAPP_K8S_HTTPS_PROXY", Form::Url, NODES, "Proxy of RKE2 and containerd for https.").input(),
+    var("ONEAPP_K8S_HTTP_PROXY", Form::Proxy, NODES, "Proxy of RKE2 and containerd for http.").input(),
+    var("ONEAPP_K8S_HTTPS_PROXY", Form::Proxy, NODES, "Proxy of RKE2 and containerd for https.").input(),
     var("ONEAPP_K8S_NO_PROXY", Form::Names, NODES, "What is reached without the proxy; replaces the default.")
         .input()
         .differs("The default also holds the NICs' networks, .svc and .cluster.local, without which kubelets go through the proxy."),

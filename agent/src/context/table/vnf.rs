@@ -2,6 +2,11 @@
 
 use super::{Form, Origin, Roles, Served, Variable};
 
+/// One listener's or instance's option that the old appliance lacked.
+const fn new(name: &'static str, form: Form, default: &'static str, doc: &'static str) -> Variable {
+    var(name, form, doc).default(default).from(Origin::New)
+}
+
 const fn var(name: &'static str, form: Form, doc: &'static str) -> Variable {
     super::var(name, form, Roles::VNF, doc)
 }
@@ -40,22 +45,40 @@ pub(super) const ADDRESSES: &[Variable] = &[
     var("ONEAPP_VNF_KEEPALIVED_INTERVAL", Form::Interval, "Seconds between two adverts.")
         .default("1")
         .differs("Fractions are taken."),
-    var("ONEAPP_VNF_KEEPALIVED_PRIORITY", Form::Number(1, 254), "Priority in the election.")
+    var("ONEAPP_VNF_KEEPALIVED_PRIORITY", Form::Number(1, 255), "Priority in the election.")
         .default("100")
         .differs(SERVICE),
     var("ONEAPP_VNF_KEEPALIVED_ETHx_VRID", Form::Number(1, 255), "Virtual router ID of one NIC."),
     var("ONEAPP_VNF_KEEPALIVED_ETHx_PASSWORD", Form::VrrpPassword, "Password of one NIC.").secret(),
     var("ONEAPP_VNF_KEEPALIVED_ETHx_INTERVAL", Form::Interval, "Interval of one NIC."),
-    var("ONEAPP_VNF_KEEPALIVED_ETHx_PRIORITY", Form::Number(1, 254), "Priority of one NIC."),
+    var("ONEAPP_VNF_KEEPALIVED_ETHx_PRIORITY", Form::Number(1, 255), "Priority of one NIC."),
     var(
         "ONEAPP_VNF_KEEPALIVED_ETHx_SKIP",
         Form::Bool,
         "Run no VRRP on this NIC; another carries its addresses.",
     )
     .default("NO"),
+    new(
+        "ONEAPP_VNF_KEEPALIVED_UNICAST",
+        Form::Bool,
+        "NO",
+        "Send adverts to the other vnf VMs one by one, where the network drops multicast.",
+    ),
 ];
 
 pub(super) const HAPROXY: &[Variable] = &[
+    new(
+        "ONEAPP_VNF_HAPROXY_LBn_CHECK",
+        Form::Choice(&["TCP", "API", "NONE"]),
+        "",
+        "Listener n: how its servers prove life; API is GET /readyz over TLS. By default API for LB1, TCP for the rest.",
+    ),
+    new(
+        "ONEAPP_VNF_HAPROXY_LBn_PROXY_PROTOCOL",
+        Form::Choice(&["NO", "V1", "V2"]),
+        "NO",
+        "Listener n: tells its servers the client's address.",
+    ),
     var("ONEAPP_VNF_HAPROXY_ENABLED", Form::Bool, "Balance with HAProxy.").default("NO"),
     var("ONEAPP_VNF_HAPROXY_ONEGATE_ENABLED", Form::Bool, "Take backends from OneGate too.").default("NO"),
     var("ONEAPP_VNF_HAPROXY_REFRESH_RATE", Form::Number(1, 86_400), "Seconds between two looks at OneGate.")
@@ -71,8 +94,8 @@ pub(super) const HAPROXY: &[Variable] = &[
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_HOST", Form::Host, "Static backend m of listener n.").differs(SERVICE),
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_PORT", Form::Port, "Its port.").differs(SERVICE),
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_WEIGHT", Form::Number(0, 256), "Its weight.").differs("Honoured; the old scripts ignored it."),
-    var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_ULIMIT", Form::Number(0, u32::MAX), "Its upper limit of connections."),
-    var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_LLIMIT", Form::Number(0, u32::MAX), "Its lower limit of connections."),
+    var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_ULIMIT", Form::Id, "Its upper limit of connections."),
+    var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_LLIMIT", Form::Id, "Its lower limit of connections."),
     var("ONEAPP_VNF_LB_ONEGATE_API", Form::Choice(&["auto", "vrouter"]), "Whether backends come from the service or from the virtual router's networks.").default("auto"),
 ];
 
@@ -81,13 +104,12 @@ pub(super) const LVS: &[Variable] = &[
     var("ONEAPP_VNF_LB_ONEGATE_ENABLED", Form::Bool, "Take backends from OneGate too.").default("NO"),
     var("ONEAPP_VNF_LB_REFRESH_RATE", Form::Number(1, 86_400), "Seconds between two looks at OneGate.")
         .default("30"),
-    var("ONEAPP_VNF_LB_FWMARK_OFFSET", Form::Number(0, u32::MAX), "Read and unused, as in the old scripts.")
-        .default("10000"),
+    var("ONEAPP_VNF_LB_FWMARK_OFFSET", Form::Id, "Read and unused, as in the old scripts.").default("10000"),
     var("ONEAPP_VNF_LB_INTERFACES", Form::Interfaces, "NICs whose traffic is balanced; by default all.")
         .differs(INTERFACES),
     var("ONEAPP_VNF_LBn_IP", Form::Ipv4OrPlaceholder, "Virtual server n: its address."),
     var("ONEAPP_VNF_LBn_PORT", Form::Port, "Virtual server n: its port; unset: all."),
-    var("ONEAPP_VNF_LBn_PROTOCOL", Form::Choice(&["TCP", "UDP"]), "Virtual server n: its protocol."),
+    var("ONEAPP_VNF_LBn_PROTOCOL", Form::Choice(&["TCP", "UDP", "SCTP"]), "Virtual server n: its protocol."),
     var(
         "ONEAPP_VNF_LBn_METHOD",
         Form::Choice(&["NAT", "DR", "TUN"]),
@@ -96,9 +118,9 @@ pub(super) const LVS: &[Variable] = &[
     var("ONEAPP_VNF_LBn_SCHEDULER", Form::Text, "Virtual server n: how a server is chosen."),
     var("ONEAPP_VNF_LBn_SERVERm_HOST", Form::Host, "Static server m of virtual server n."),
     var("ONEAPP_VNF_LBn_SERVERm_PORT", Form::Port, "Its port."),
-    var("ONEAPP_VNF_LBn_SERVERm_WEIGHT", Form::Number(0, u32::MAX), "Its weight."),
-    var("ONEAPP_VNF_LBn_SERVERm_ULIMIT", Form::Number(0, u32::MAX), "Its upper limit of connections."),
-    var("ONEAPP_VNF_LBn_SERVERm_LLIMIT", Form::Number(0, u32::MAX), "Its lower limit of connections."),
+    var("ONEAPP_VNF_LBn_SERVERm_WEIGHT", Form::Id, "Its weight."),
+    var("ONEAPP_VNF_LBn_SERVERm_ULIMIT", Form::Id, "Its upper limit of connections."),
+    var("ONEAPP_VNF_LBn_SERVERm_LLIMIT", Form::Id, "Its lower limit of connections."),
 ];
 
 pub(super) const ROUTING: &[Variable] = &[
@@ -135,11 +157,11 @@ pub(super) const ROUTING: &[Variable] = &[
     var("ONEAPP_VNF_DNS_UDP_DISABLED", Form::Bool, "Do not serve names over UDP.").default("NO"),
     var(
         "ONEAPP_VNF_DNS_UPSTREAM_TIMEOUT",
-        Form::Number(1, 600_000),
+        Form::Number(1, 60_000),
         "Milliseconds to wait for another server.",
     )
     .default("1128"),
-    var("ONEAPP_VNF_DNS_MAX_CACHE_TTL", Form::Number(0, u32::MAX), "Seconds that an answer is kept at most.")
+    var("ONEAPP_VNF_DNS_MAX_CACHE_TTL", Form::Number(0, 604_800), "Seconds that an answer is kept at most.")
         .default("3600"),
     var("ONEAPP_VNF_DNS_CLUSTER_DOMAIN", Form::Zone, "Zone of the names ipN.ethX, vipN.ethX and epN.ethX.")
         .default("vr"),

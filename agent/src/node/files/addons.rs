@@ -1,13 +1,10 @@
 //! The enabled add-ons as manifests: the catalogue's data, filled in with the context's values and the service's shape.
-//!
-//! Values are filled in as values, never as text: nothing that a context holds can change a manifest's structure.
-
-use std::collections::BTreeMap;
 
 use super::catalogue::{Addon, Manifest, Workload, catalogue};
+use super::template::{Values, filled};
 use super::yaml::{Map, Yaml, document, map, stream};
 use super::{Shape, chart_config, manifest, secret_manifest};
-use crate::context::NodeConfig;
+use crate::context::Config;
 use crate::plan::FileSpec;
 use crate::service::Role;
 
@@ -15,61 +12,60 @@ use crate::service::Role;
 /// manifests.
 pub const SHIPPED: &str = "/opt/one-appliance/addons";
 
-/// What `${NAME}` stands for: variables of the context that have a value, and computed values in lower case.
-pub type Values = BTreeMap<String, Yaml>;
-
 /// Longhorn's own default; more replicas than nodes with disks would leave every volume degraded.
 const STORAGE_REPLICAS: u32 = 3;
 /// Two of what serves requests, if two nodes can run them.
 const SPREAD_REPLICAS: u32 = 2;
 
 /// The manifests of all enabled add-ons, for servers.
-pub(super) fn manifests(node: &NodeConfig, shape: &Shape) -> Vec<FileSpec> {
-    let values = values(node, shape);
-    enabled(&values).flat_map(|addon| files(addon, &values, node.airgapped)).collect()
+pub(super) fn manifests(config: &Config, shape: &Shape) -> Vec<FileSpec> {
+    let values = values(config, shape);
+    enabled(&values).flat_map(|addon| files(addon, &values, config.node.airgapped)).collect()
 }
 
 /// What must be available in the cluster for all enabled add-ons to be healthy.
-pub fn workloads(node: &NodeConfig) -> Vec<Workload> {
-    let values = values(node, &Shape::default());
+pub fn workloads(config: &Config) -> Vec<Workload> {
+    let values = values(config, &Shape::default());
     enabled(&values).flat_map(|addon| addon.healthy.iter().cloned()).collect()
 }
 
 /// Kernel modules that the enabled add-ons need on a node of this role.
-pub(super) fn modules(node: &NodeConfig, role: &Role) -> Vec<&'static str> {
-    let values = values(node, &Shape::default());
+pub(super) fn modules(config: &Config, role: &Role) -> Vec<&'static str> {
+    let values = values(config, &Shape::default());
     let here = enabled(&values).filter(|addon| runs_on(addon, role));
     here.flat_map(|addon| addon.node.modules.iter().map(String::as_str)).collect()
 }
 
 /// Archives of images that a node of this role wants for its add-ons, without `.tar.zst`.
-pub(super) fn archives(node: &NodeConfig, role: &Role) -> Vec<&'static str> {
-    let values = values(node, &Shape::default());
+pub(super) fn archives(config: &Config, role: &Role) -> Vec<&'static str> {
+    let values = values(config, &Shape::default());
     let here = enabled(&values).filter(|addon| runs_on(addon, role));
     here.map(|addon| addon.archive.as_deref().unwrap_or(&addon.name)).collect()
 }
 
 /// The manifests that servers take from the image, without `.yaml`: charts if nothing can be fetched, and all that is
 /// not data here.
-pub(super) fn shipped(node: &NodeConfig) -> Vec<&'static str> {
-    let values = values(node, &Shape::default());
+pub(super) fn shipped(config: &Config) -> Vec<&'static str> {
+    let values = values(config, &Shape::default());
     enabled(&values)
         .flat_map(|addon| {
-            let chart = addon.chart.iter().filter(|_| node.airgapped).map(|chart| chart.release.as_str());
+            let chart =
+                addon.chart.iter().filter(|_| config.node.airgapped).map(|chart| chart.release.as_str());
             chart.chain(addon.shipped.iter().map(|shipped| shipped.file.as_str()))
         })
         .collect()
 }
 
+/// Arguments that the enabled add-ons want of every kubelet.
+pub(super) fn kubelet(config: &Config) -> Vec<&'static str> {
+    let values = values(config, &Shape::default());
+    enabled(&values).flat_map(|addon| addon.node.kubelet.iter().map(String::as_str)).collect()
+}
+
 /// The values that the context and the service's shape give.
-fn values(node: &NodeConfig, shape: &Shape) -> Values {
-    // A single node has its disk itself.
-    let disks = if shape.nodes() == 1 { 1 } else { shape.storage };
-    let mut values = Values::from([
-        ("null".to_owned(), Yaml::Null),
-        ("storage_replicas".to_owned(), disks.clamp(1, STORAGE_REPLICAS).into()),
-        ("spread_replicas".to_owned(), shape.schedulable().clamp(1, SPREAD_REPLICAS).into()),
-    ]);
+fn values(config: &Config, shape: &Shape) -> Values {
+    let node = &config.node;
+    let mut values = computed(config, shape);
     let mut set = |name: &str, value: Yaml| values.insert(name.to_owned(), value);
     set("ONEAPP_K8S_LONGHORN_ENABLED", node.longhorn.into());
     set("ONEAPP_K8S_METALLB_ENABLED", node.metallb.into());
@@ -82,7 +78,34 @@ fn values(node: &NodeConfig, shape: &Shape) -> Values {
         set("ONEAPP_K8S_METALLB_RANGE", ranges.collect::<Vec<_>>().into());
     }
     set("ONEAPP_K8S_TRAEFIK_ENABLED", node.traefik.into());
+    if let Some(vip) = node.eth0_vip0 {
+        set("ONEAPP_VROUTER_ETH0_VIP0", vip.to_string().into());
+    }
     values
+}
+
+/// What no variable says, in lower case.
+fn computed(config: &Config, shape: &Shape) -> Values {
+    let node = &config.node;
+    let bounded = |nodes: Option<u32>, limit: u32| nodes.map_or(limit, |nodes| nodes.min(limit));
+    let service = config.service.map_or("oneke".to_owned(), |service| format!("oneke-{service}"));
+    let pairs = [
+        ("null", Yaml::Null),
+        ("storage_replicas", bounded(shape.with_disks(), STORAGE_REPLICAS).into()),
+        ("spread_replicas", bounded(shape.schedulable(), SPREAD_REPLICAS).into()),
+        ("https_node_port", node_port(node.lb[2].port, 443).into()),
+        ("http_node_port", node_port(node.lb[3].port, 80).into()),
+        ("cluster_name", service.into()),
+        ("storage_directory", node.storage.mountpoint.as_str().into()),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Where the ingress listens on each node: 32000 above the vnf's port, which is what workers publish (contract.md 1.1);
+/// the usual port's if that is outside of Kubernetes' range (30000 to 32767).
+fn node_port(port: u16, usual: u16) -> u32 {
+    let above = 32_000 + u32::from(port);
+    if above <= 32_767 { above } else { 32_000 + u32::from(usual) }
 }
 
 fn enabled(values: &Values) -> impl Iterator<Item = &'static Addon> {
@@ -147,60 +170,22 @@ fn text(manifest: &Manifest, values: &Values) -> Option<String> {
     Some(stream(&manifest.documents.iter().map(|table| filled(table, values)).collect::<Vec<_>>()))
 }
 
-fn filled(table: &toml::Table, values: &Values) -> Map {
-    table.iter().filter_map(|(key, value)| Some((key.clone(), fill(value, values)?))).collect()
-}
-
-/// A value with its placeholders filled in. A text that is one placeholder takes the value's own kind; what has a
-/// placeholder without a value is left out (`None`).
-fn fill(template: &toml::Value, values: &Values) -> Option<Yaml> {
-    Some(match template {
-        toml::Value::Table(table) => Yaml::Map(filled(table, values)),
-        toml::Value::Array(items) => Yaml::List(items.iter().filter_map(|item| fill(item, values)).collect()),
-        toml::Value::String(text) => return fill_text(text, values),
-        toml::Value::Integer(number) => Yaml::Number(*number),
-        toml::Value::Boolean(flag) => Yaml::Flag(*flag),
-        other => Yaml::Text(other.to_string()),
-    })
-}
-
-fn fill_text(text: &str, values: &Values) -> Option<Yaml> {
-    let whole = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-    if let Some(name) = whole.filter(|name| !name.contains('}')) {
-        return values.get(name).cloned();
-    }
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        let (name, after) = after.split_once('}')?;
-        out.push_str(before);
-        match values.get(name)? {
-            Yaml::Text(text) => out.push_str(text),
-            Yaml::Number(number) => out.push_str(&number.to_string()),
-            Yaml::Flag(flag) => out.push_str(&flag.to_string()),
-            Yaml::Null | Yaml::List(_) | Yaml::Map(_) => return None,
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    Some(out.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fixture::{config, shape, text};
     use super::*;
+    use crate::context::NodeConfig;
 
     fn rendered(change: impl FnOnce(&mut NodeConfig), shape: Shape) -> Vec<FileSpec> {
-        let mut node = config().node;
-        change(&mut node);
-        manifests(&node, &shape)
+        let mut config = config();
+        change(&mut config.node);
+        manifests(&config, &shape)
     }
 
     #[test]
     fn nothing_is_installed_unasked() {
         assert_eq!(rendered(|_| {}, shape(3, 2, 1)), []);
-        assert_eq!(workloads(&config().node), []);
+        assert_eq!(workloads(&config()), []);
     }
 
     #[test]
@@ -252,14 +237,17 @@ spec:
 
     #[test]
     fn replicas_never_outnumber_the_nodes_that_can_run_them() {
-        for (masters, workers, storage, disks, spread) in [
+        let cases = [
             (1, 0, 0, 1, 1),
             (1, 1, 1, 1, 1),
             (3, 2, 2, 2, 2),
             (3, 5, 9, 3, 2),
             (3, 0, 1, 1, 2),
-            (1, 1, 0, 1, 1),
-        ] {
+            // No storage node yet, and nothing known at all: Longhorn's own default.
+            (1, 1, 0, 3, 1),
+            (0, 0, 0, 3, 2),
+        ];
+        for (masters, workers, storage, disks, spread) in cases {
             let files = rendered(
                 |node| {
                     node.longhorn = true;
@@ -293,18 +281,65 @@ spec:
     }
 
     #[test]
-    fn placeholders_take_kinds_and_leave_out_what_has_no_value() {
-        let table: toml::Table = toml::from_str(
-            "a = \"${n}\"\nb = \"${none}\"\nc = \"x-${n}-${t}\"\nd = [\"${none}\", \"${l}\"]\ne = \"x${none}\"\nf = \"${null}\"\ng = \"$x {y}\"",
-        )
-        .unwrap();
-        let values = Values::from([
-            ("n".into(), 7.into()),
-            ("t".into(), "\"}\n${n}".into()),
-            ("l".into(), vec!["p"].into()),
-            ("null".into(), Yaml::Null),
-        ]);
-        let expected = "a: 7\nc: \"x-7-\\\"}\\n${n}\"\nd:\n  -\n    - \"p\"\nf: null\ng: \"$x {y}\"\n";
-        assert_eq!(document(&filled(&table, &values)), expected);
+    fn the_ingress_listens_where_workers_say() {
+        let change = |node: &mut NodeConfig| {
+            node.traefik = true;
+            node.lb[2].port = 444;
+            node.lb[3].port = 8080;
+        };
+        let files = rendered(change, shape(1, 1, 0));
+        let traefik = text(&files, "/rke2-traefik-config.yaml");
+        assert!(traefik.contains("nodePort: 32444\n") && traefik.contains("nodePort: 32080\n"), "{traefik}");
+    }
+
+    /// Every add-on, with every variable that it knows: nothing that it names is missing, and what comes out is YAML of
+    /// Kubernetes objects.
+    #[test]
+    fn every_addon_renders() {
+        for addon in catalogue() {
+            let mut values = values(&config(), &shape(3, 2, 1));
+            for variable in &addon.variables {
+                values.insert(variable.name.clone(), format!("x-{}", variable.name).into());
+            }
+            values.insert("ONEAPP_K8S_METALLB_RANGE".into(), vec!["10.0.0.1-10.0.0.2"].into());
+            for name in &addon.enable {
+                values.entry(name.clone()).or_insert(Yaml::Flag(true));
+            }
+            let written = files(addon, &values, false);
+            let sources = super::super::catalogue::SOURCES;
+            let source = sources.iter().find(|(name, _)| *name == addon.name).unwrap().1;
+            for placeholder in source.split("${").skip(1).map(|rest| rest.split_once('}').unwrap().0) {
+                assert!(values.contains_key(placeholder), "{}: {placeholder}", addon.name);
+            }
+            assert!(!written.is_empty(), "{}", addon.name);
+            for file in &written {
+                assert!(!file.content.as_str().contains("${"), "{}: {}", addon.name, file.path);
+                let documents: Vec<serde_json::Value> =
+                    serde_saphyr::from_multiple(file.content.as_str()).unwrap();
+                for document in documents {
+                    for key in ["/apiVersion", "/kind", "/metadata/name"] {
+                        assert!(
+                            document.pointer(key).is_some_and(serde_json::Value::is_string),
+                            "{}: {key}",
+                            file.path
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn credentials_are_not_printed_and_cannot_break_out() {
+        let ccm = catalogue().iter().find(|addon| addon.name == "opennebula-ccm").unwrap();
+        let hidden = "oneadmin:hid\"den\nvirtualRouter: {}";
+        let values = Values::from([("ONEAPP_K8S_ONE_AUTH".into(), hidden.into())]);
+        let files = files(ccm, &values, false);
+        assert!(!format!("{files:?}").contains("oneadmin"));
+        let secret: Vec<serde_json::Value> =
+            serde_saphyr::from_multiple(text(&files, "/one-cloud-controller.yaml")).unwrap();
+        let config = secret[0]["stringData"]["config.yaml"].as_str().unwrap();
+        let config: serde_json::Value = serde_saphyr::from_str(config).unwrap();
+        assert_eq!(config["opennebula"]["endpoint"]["ONE_AUTH"], hidden);
     }
 }

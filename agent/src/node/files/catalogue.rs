@@ -48,7 +48,7 @@ pub struct Addon {
 pub struct Chart {
     /// Name of the HelmChart object, and so of the release; kept from the old appliance where it had the add-on.
     pub release: String,
-    /// URL of the repository, or `oci://` with the chart's whole name.
+    /// URL of the repository.
     pub repo: String,
     /// Name within the repository.
     pub chart: String,
@@ -102,6 +102,9 @@ pub struct Preparation {
     /// Kernel modules to load.
     #[serde(default)]
     pub modules: Vec<String>,
+    /// Arguments of the kubelet, on every node.
+    #[serde(default)]
+    pub kubelet: Vec<String>,
 }
 
 /// A workload that is healthy when all its Pods are available.
@@ -124,8 +127,6 @@ pub struct Variable {
     pub name: String,
     /// What it is, and what it may hold.
     pub doc: String,
-    /// Its value when the context has none.
-    pub default: Option<String>,
     /// It may not be printed.
     #[serde(default)]
     pub secret: bool,
@@ -136,6 +137,17 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("longhorn", include_str!("../../../../appliance-build/addons/longhorn.toml")),
     ("metallb", include_str!("../../../../appliance-build/addons/metallb.toml")),
     ("traefik", include_str!("../../../../appliance-build/addons/traefik.toml")),
+    (
+        "system-upgrade-controller",
+        include_str!("../../../../appliance-build/addons/system-upgrade-controller.toml"),
+    ),
+    ("opennebula-ccm", include_str!("../../../../appliance-build/addons/opennebula-ccm.toml")),
+    ("opennebula-csi", include_str!("../../../../appliance-build/addons/opennebula-csi.toml")),
+    ("kube-vip", include_str!("../../../../appliance-build/addons/kube-vip.toml")),
+    ("cert-manager", include_str!("../../../../appliance-build/addons/cert-manager.toml")),
+    ("nvidia-device-plugin", include_str!("../../../../appliance-build/addons/nvidia-device-plugin.toml")),
+    ("kubevirt", include_str!("../../../../appliance-build/addons/kubevirt.toml")),
+    ("piraeus", include_str!("../../../../appliance-build/addons/piraeus.toml")),
 ];
 
 static CATALOGUE: LazyLock<Vec<Addon>> = LazyLock::new(|| {
@@ -175,8 +187,8 @@ mod tests {
     fn every_addon_can_be_enabled_proven_and_installed() {
         for addon in catalogue() {
             assert!(!addon.enable.is_empty() && !addon.healthy.is_empty(), "{}", addon.name);
-            let installs = addon.chart.is_some() || addon.packaged.is_some() || !addon.shipped.is_empty();
-            assert!(installs, "{}", addon.name);
+            let charts = addon.chart.is_some() || addon.packaged.is_some();
+            assert!(charts || !addon.shipped.is_empty() || !addon.manifests.is_empty(), "{}", addon.name);
             for role in &addon.roles {
                 assert!(["master", "worker", "storage"].contains(&role.as_str()), "{}: {role}", addon.name);
             }

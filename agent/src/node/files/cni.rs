@@ -61,7 +61,7 @@ fn cilium(config: &Config, mtu: Option<u32>, shape: &Shape) -> Map {
         ("k8sServicePort", 6443.into()),
     ]);
     let mut set = |key: &str, value: Yaml| values.push((key.to_owned(), value));
-    if shape.nodes() < 2 {
+    if shape.is_single_node() {
         // Two by default, never on the same node: one would be pending for ever.
         set("operator", [("replicas", 1.into())].into());
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use super::yaml::{Map, Yaml, document};
-use super::{Entry, Pinned, Shape};
+use super::{Entry, Pinned, Shape, addons};
 use crate::context::Config;
 use crate::plan::Secret;
 use crate::service::Role;
@@ -40,7 +40,9 @@ fn node(config: &Config, role: &Role, pinned: &Pinned, shape: &Shape) -> Map {
         // Old OneKE's rule, except that without workers nothing would ever run.
         Role::Master if !shape.masters_work() => taints.push("CriticalAddonsOnly=true:NoExecute".to_owned()),
         // The one node of a cluster has Longhorn's disk as well.
-        Role::Master if config.node.longhorn && shape.nodes() == 1 => labels.push(LONGHORN_DISK.to_owned()),
+        Role::Master if config.node.longhorn && shape.is_single_node() => {
+            labels.push(LONGHORN_DISK.to_owned())
+        }
         Role::Storage => {
             labels.push(LONGHORN_DISK.to_owned());
             taints.push(format!("{LONGHORN_DISK}:NoSchedule"));
@@ -54,7 +56,9 @@ fn node(config: &Config, role: &Role, pinned: &Pinned, shape: &Shape) -> Map {
     // The Node is created with it, and RKE2's own cloud controller gives an ID (`rke2://NAME`) only to a Node that has
     // none (cloud-provider's node controller): so both controllers may be used, and everything that maps a Node to its
     // VM (OpenNebula's cloud controller, CSI, cluster-autoscaler) finds `one://VMID`.
-    set("kubelet-arg", vec![format!("provider-id=one://{}", pinned.vm)].into());
+    let mut kubelet = vec![format!("provider-id=one://{}", pinned.vm)];
+    kubelet.extend(addons::kubelet(config).into_iter().map(str::to_owned));
+    set("kubelet-arg", kubelet.into());
     map
 }
 
@@ -294,9 +298,21 @@ token: "K10ab::node:cd"
 
     #[test]
     fn without_workers_the_masters_work() {
-        for (workers, tainted) in [(0, false), (1, true)] {
-            let text = render(&config(), &Role::Master, &pinned(), &founds(), &shape(3, workers, 1));
-            assert_eq!(text.contains("NoExecute"), tainted, "{workers} workers");
+        // Storage nodes take no ordinary Pods. All zero: nothing is known of the service.
+        for (masters, workers, storage, tainted) in [(3, 0, 1, false), (3, 1, 1, true), (0, 0, 0, true)] {
+            let shape = shape(masters, workers, storage);
+            let text = render(&config(), &Role::Master, &pinned(), &founds(), &shape);
+            assert_eq!(text.contains("NoExecute"), tainted, "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn the_one_node_of_a_cluster_has_longhorns_disk() {
+        let mut config = config();
+        config.node.longhorn = true;
+        for (workers, labelled) in [(0, true), (1, false)] {
+            let text = render(&config, &Role::Master, &pinned(), &founds(), &shape(1, workers, 0));
+            assert_eq!(text.contains("create-default-disk"), labelled, "{text}");
         }
     }
 
@@ -320,6 +336,10 @@ token: "K10ab::node:cd"
         let there = on_disk(old).unwrap();
         assert_eq!(there.node_name.as_deref(), Some("oneke-ip-172-20-0-100"));
         assert_eq!((there.server, there.node_ip), (None, None));
+        // A short token of the user's own may look like a number.
+        let short = on_disk("token: 0123\nnode-ip: [10.0.0.1, fd00::1]\ndebug: true\n").unwrap();
+        assert_eq!(short.token, Some(Secret::new("0123")));
+        assert_eq!(short.node_ip, Some([10, 0, 0, 1].into()));
         assert_eq!(on_disk("").unwrap(), OnDisk::default());
         assert_eq!(on_disk("# ours\n\n").unwrap(), OnDisk::default());
     }
@@ -383,5 +403,15 @@ token: "K10ab::node:cd"
         assert!(text.contains("ingress-controller: \"traefik\"\n"), "{text}");
         let worker = render(&config, &worker(), &pinned(), &joins(), &shape(1, 1, 0));
         assert!(!worker.contains("cni"), "{worker}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_file_is_read_or_refused(text in "([a-z-]{0,12}: ?[^a]{0,12}\n){0,6}|.{0,80}") {
+            let secret = format!("{text}\ntoken: K10secret");
+            if let Err(why) = on_disk(&secret) {
+                proptest::prop_assert!(!why.contains("K10secret"), "{}", why);
+            }
+        }
     }
 }

@@ -42,7 +42,7 @@ const CLUSTER_LINKS: [&str; 9] = [
 /// The files.
 pub fn host(config: &Config, role: &Role) -> Vec<FileSpec> {
     let mut modules = vec!["br_netfilter", "overlay"];
-    modules.extend(addons::modules(&config.node, role));
+    modules.extend(addons::modules(config, role));
     let sysctl: String = PARAMETERS.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
     let links: Vec<String> = CLUSTER_LINKS.iter().map(|link| format!("interface-name:{link}")).collect();
     vec![

@@ -31,11 +31,11 @@ pub fn links(config: &Config, role: &Role) -> Vec<Link> {
         if node.multus {
             archives.push("rke2-images-multus");
         }
-        archives.extend(addons::archives(node, role));
+        archives.extend(addons::archives(config, role));
         links.extend(archives.into_iter().map(|name| link(IMAGES, ARCHIVES, &format!("{name}.tar.zst"))));
     }
     if *role == Role::Master {
-        let shipped = addons::shipped(node).into_iter();
+        let shipped = addons::shipped(config).into_iter();
         links.extend(shipped.map(|name| link(MANIFESTS, addons::SHIPPED, &format!("{name}.yaml"))));
     }
     links

@@ -6,11 +6,15 @@ mod addons;
 mod catalogue;
 mod cni;
 mod config;
+mod conflicts;
 mod env;
+mod extra;
 #[cfg(test)]
 mod fixture;
+pub mod flags;
 mod host;
 mod links;
+mod template;
 pub mod yaml;
 
 use std::net::IpAddr;
@@ -18,6 +22,8 @@ use std::net::IpAddr;
 pub use addons::workloads;
 pub use catalogue::{Addon, Workload, catalogue};
 pub use config::{OnDisk, on_disk};
+pub use conflicts::conflicts;
+pub use extra::{merge_extra, registries};
 pub use host::{PARAMETERS, host};
 pub use links::{Link, links};
 
@@ -49,7 +55,7 @@ pub enum Entry {
     },
 }
 
-/// How many VMs of each role the service has, as far as it is known; one's own is counted.
+/// How many VMs of each role the service has; one's own is counted, so all zero means that it is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Shape {
     /// Masters.
@@ -63,19 +69,27 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Without workers the masters must take the users' Pods.
+    /// Without workers the masters must take the users' Pods. Not so if nothing is known: a taint can be taken off, a
+    /// Pod that came once stays.
     pub fn masters_work(&self) -> bool {
-        self.workers == 0
+        self.masters > 0 && self.workers == 0
     }
 
-    /// RKE2 nodes; at least oneself.
-    pub fn nodes(&self) -> u32 {
-        (self.masters + self.workers + self.storage).max(1)
+    /// The whole cluster is one master.
+    pub fn is_single_node(&self) -> bool {
+        (self.masters, self.workers, self.storage) == (1, 0, 0)
     }
 
-    /// Nodes on which an ordinary Pod may run: storage nodes are tainted for Longhorn alone.
-    pub fn schedulable(&self) -> u32 {
-        if self.masters_work() { self.masters.max(1) } else { self.workers }
+    /// Nodes on which an ordinary Pod may run: storage nodes are tainted for Longhorn alone. `None`: not known.
+    pub fn schedulable(&self) -> Option<u32> {
+        let count = if self.masters_work() { self.masters } else { self.workers };
+        Some(count).filter(|count| *count > 0)
+    }
+
+    /// Nodes with a disk for Longhorn. `None`: none is known.
+    pub fn with_disks(&self) -> Option<u32> {
+        let count = if self.is_single_node() { 1 } else { self.storage };
+        Some(count).filter(|count| *count > 0)
     }
 }
 
@@ -100,7 +114,7 @@ pub fn rke2(config: &Config, role: &Role, pinned: &Pinned, entry: &Entry, shape:
     files.extend(env::proxy(config, role, pinned, entry));
     if *role == Role::Master {
         files.extend(cni::manifests(config, pinned, shape));
-        files.extend(addons::manifests(&config.node, shape));
+        files.extend(addons::manifests(config, shape));
     }
     files
 }

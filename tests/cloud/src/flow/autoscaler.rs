@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::expression::{Expression, mean};
 use super::policy::{Bounds, wanted};
 use super::service::{FlowState, Role, Service};
-use crate::cloud::Cloud;
+use crate::cloud::{Cloud, Timer};
 use crate::id::ServiceId;
 use crate::vm::{Vm, VmState};
 
@@ -27,8 +27,17 @@ impl Cloud {
                 if let Some(cooldown) = decision.cooldown {
                     service.roles[decision.role].cooldown = cooldown;
                 }
-                self.scale_role(at, id, decision.role, decision.cardinality);
+                let (role, cardinality) = (decision.role, decision.cardinality);
+                let due = at + self.options.timing.reaction;
+                self.at(due, Timer::ScaleRole { service: id, role, cardinality });
             }
+        }
+    }
+
+    /// The lifecycle manager gets round to what the autoscaler decided, if nothing came between.
+    pub(crate) fn scale_as_decided(&mut self, at: Duration, id: ServiceId, role: usize, cardinality: u32) {
+        if self.services.get(&id).is_some_and(|service| service.state == FlowState::Running) {
+            self.scale_role(at, id, role, cardinality);
         }
     }
 
@@ -86,7 +95,7 @@ fn bounds(role: &Role) -> Bounds {
 
 /// Looked up where a policy's names are: what the VM publishes, then what it was made of.
 fn attribute<'a>(vm: &'a Vm, name: &str) -> Option<&'a str> {
-    vm.user_template.text(name).or_else(|| match name {
+    vm.user_template.text(name).or(match name {
         "CPU" => Some(vm.hardware.cpu.as_str()),
         "MEMORY" => Some(vm.hardware.memory.as_str()),
         _ => None,

@@ -94,7 +94,7 @@ fn leading_number(text: &str) -> f64 {
     ends.map(|end| &text[..end])
         .filter(numeric)
         .filter_map(|prefix| prefix.parse().ok())
-        .last()
+        .next_back()
         .unwrap_or(0.0)
 }
 
@@ -146,10 +146,9 @@ fn term(rest: &mut &str) -> Result<Expression, NoExpression> {
 }
 
 fn name(rest: &mut &str) -> Result<String, NoExpression> {
-    let length = if rest.starts_with('"') {
-        rest[1..].find('"').map(|end| end + 2).ok_or(NoExpression)?
-    } else {
-        rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len())
+    let length = match rest.strip_prefix('"') {
+        Some(quoted) => quoted.find('"').map(|end| end + 2).ok_or(NoExpression)?,
+        None => rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len()),
     };
     let (name, tail) = rest.split_at(length);
     if !name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '"') {

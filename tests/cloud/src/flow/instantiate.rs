@@ -44,7 +44,8 @@ impl Cloud {
     /// `oneflow-template instantiate`: a new service, whose first roles are deployed at once.
     ///
     /// # Errors
-    /// If an input, a network or a role is unknown, or a network has no address left.
+    /// If an input, a network or a role is unknown. A network without a free address makes the
+    /// deployment fail instead.
     pub fn instantiate(
         &mut self,
         now: Duration,
@@ -54,6 +55,10 @@ impl Cloud {
         self.tick(now);
         let template = &templates.service;
         check(template, request)?;
+        let known = |name: &&String| self.networks.iter().any(|network| network.spec.name == **name);
+        if let Some(name) = request.networks.values().find(|name| !known(name)) {
+            return Err(Refused(format!("there is no network {name:?}")));
+        }
         let mut inputs = template.default_inputs();
         inputs.extend(request.inputs.clone());
         let id = ServiceId(self.next_service);
@@ -80,7 +85,7 @@ impl Cloud {
         self.next_service += 1;
         self.services.insert(id, service);
         self.set_service_state(now, id, FlowState::Deploying);
-        self.deploy_roles(now, id)?;
+        self.deploy_roles(now, id);
         self.at(now + self.options.timing.reaction, Timer::Look(id));
         self.remember(now);
         Ok(id)

@@ -136,7 +136,7 @@ impl Cloud {
     }
 
     /// Creates the VMs of roles whose parents all run.
-    pub(crate) fn deploy_roles(&mut self, at: Duration, id: ServiceId) -> Result<(), Refused> {
+    pub(crate) fn deploy_roles(&mut self, at: Duration, id: ServiceId) {
         let service = &self.services[&id];
         let runs = |name: &String| service.role(name).is_none_or(|role| role.state == FlowState::Running);
         let due: Vec<usize> = (service.roles.iter().enumerate())
@@ -145,9 +145,14 @@ impl Cloud {
             .collect();
         for index in due {
             self.services.entry(id).and_modify(|service| service.roles[index].state = FlowState::Deploying);
-            self.add_nodes(at, id, index)?;
+            if self.add_nodes(at, id, index).is_err() {
+                self.services
+                    .entry(id)
+                    .and_modify(|service| service.roles[index].state = FlowState::FailedDeploying);
+                self.set_service_state(at, id, FlowState::FailedDeploying);
+                return;
+            }
         }
-        Ok(())
     }
 
     pub(crate) fn set_service_state(&mut self, at: Duration, id: ServiceId, state: FlowState) {
@@ -189,14 +194,12 @@ impl Cloud {
         }
         if service.roles.iter().all(|role| role.state == FlowState::Running) {
             self.set_service_state(at, id, FlowState::Running);
-        } else if self.deploy_roles(at, id).is_err() {
-            self.set_roles(id, |state| state == FlowState::Deploying, FlowState::FailedDeploying);
-            self.set_service_state(at, id, FlowState::FailedDeploying);
-        } else if self.services[&id]
-            .roles
-            .iter()
-            .any(|role| role.state == FlowState::Deploying && role.cardinality == 0)
-        {
+            return;
+        }
+        self.deploy_roles(at, id);
+        let is_empty =
+            |role: &super::service::Role| role.state == FlowState::Deploying && role.cardinality == 0;
+        if self.services[&id].roles.iter().any(is_empty) {
             // A role without VMs makes no event of its own.
             self.at(at + self.options.timing.reaction, Timer::Look(id));
         }
@@ -262,7 +265,7 @@ impl Cloud {
             }
         }
         if service.roles.iter().all(|role| role.state == FlowState::Done) {
-            self.at(at + self.options.timing.farewell, Timer::Farewell(id));
+            self.services.remove(&id);
         } else if changed {
             self.undeploy_roles(at, id);
             // A role without VMs makes no event of its own.

@@ -87,6 +87,21 @@ pub struct Role {
     pub(crate) next_index: u32,
 }
 
+impl Role {
+    /// How long it refuses to scale after it scaled; a policy that fired may have changed it.
+    pub fn cooldown(&self) -> Duration {
+        self.cooldown
+    }
+
+    /// For each elasticity policy: its expression, how often in a row it was true, and the figures
+    /// it was last evaluated with, in OneFlow's words. None before the first evaluation.
+    pub fn evaluations(&self) -> impl Iterator<Item = (&str, Option<u32>, Option<&str>)> {
+        self.policies.iter().map(|watched| {
+            (watched.policy.expression.as_str(), watched.true_evaluations, watched.words.as_deref())
+        })
+    }
+}
+
 /// A VM in a role's list.
 #[derive(Clone, Debug)]
 pub struct Node {

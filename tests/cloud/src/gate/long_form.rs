@@ -11,6 +11,9 @@ use crate::machine::host;
 use crate::network::Nic;
 use crate::vm::{Vm, VmState};
 
+/// How long after its start the first figures of a VM arrive: one round of monitoring.
+const FIRST_POLL: Duration = Duration::from_secs(30);
+
 /// What oned's XML becomes where an element has nothing in it.
 #[derive(Serialize)]
 pub(super) struct Nothing {}
@@ -153,7 +156,8 @@ struct Backups {
 }
 
 impl Cloud {
-    pub(super) fn long_form<'a>(&'a self, vm: &'a Vm) -> LongForm<'a> {
+    pub(super) fn long_form<'a>(&'a self, now: Duration, vm: &'a Vm) -> LongForm<'a> {
+        let polled = vm.started.map(|started| started + FIRST_POLL).filter(|polled| *polled <= now);
         let owner = &self.options.owner;
         let (state, lcm_state) = vm.state.numbers();
         let (state, lcm_state) = (state.to_string(), lcm_state.to_string());
@@ -167,7 +171,7 @@ impl Cloud {
             gname: &owner.group,
             name: &vm.name,
             permissions: PERMISSIONS,
-            last_poll: self.time(vm.started),
+            last_poll: self.time(polled),
             prev_state: state.clone(),
             prev_lcm_state: lcm_state.clone(),
             state,
@@ -176,7 +180,7 @@ impl Cloud {
             stime: self.time(Some(vm.created)),
             etime: self.time(vm.ended),
             deploy_id: if on_host { deploy_id } else { MaybeText::Nothing(Nothing {}) },
-            monitoring: self.monitoring(vm),
+            monitoring: polled.map_or_else(Fields::new, |polled| self.monitoring(vm, polled)),
             sched_actions: Nothing {},
             template: self.template(vm),
             user_template: (!self.faults.missing_user_template.contains(&vm.id)).then_some(&vm.user_template),
@@ -189,13 +193,12 @@ impl Cloud {
         at.map_or(0, |at| self.unix(at)).to_string()
     }
 
-    fn monitoring(&self, vm: &Vm) -> Fields {
-        let Some(started) = vm.started else { return Fields::new() };
+    fn monitoring(&self, vm: &Vm, polled: Duration) -> Fields {
         let fields = ["CPU", "DISKRDBYTES", "DISKRDIOPS", "DISKWRBYTES", "DISKWRIOPS", "NETRX", "NETTX"];
         let mut monitoring: Fields = fields.map(|field| (field, "0".to_owned())).into();
         monitoring.insert("ID", vm.id.to_string());
         monitoring.insert("MEMORY", "65536".to_owned());
-        monitoring.insert("TIMESTAMP", self.unix(started).to_string());
+        monitoring.insert("TIMESTAMP", self.unix(polled).to_string());
         monitoring
     }
 

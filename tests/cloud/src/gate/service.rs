@@ -98,7 +98,7 @@ impl Cloud {
             let nodes = listed.map(|(node, fate)| ShownNode {
                 deploy_id: node.vm.0,
                 running: None,
-                vm_info: (fate == Fate::Shown).then(|| Info { vm: self.form(vms, node, extended) }),
+                vm_info: (fate == Fate::Shown).then(|| Info { vm: self.form(now, vms, node, extended) }),
             });
             roles.push(ShownRole {
                 name: &role.name,
@@ -147,9 +147,15 @@ impl Cloud {
         found.ok_or_else(|| Response::new(404, format!("Service {id} not found")))
     }
 
-    fn form<'a>(&'a self, vms: &'a BTreeMap<VmId, Vm>, node: &'a Node, extended: bool) -> Form<'a> {
+    fn form<'a>(
+        &'a self,
+        now: Duration,
+        vms: &'a BTreeMap<VmId, Vm>,
+        node: &'a Node,
+        extended: bool,
+    ) -> Form<'a> {
         match vms.get(&node.vm) {
-            Some(vm) if extended => Form::Long(Box::new(self.long_form(vm))),
+            Some(vm) if extended => Form::Long(Box::new(self.long_form(now, vm))),
             _ => Form::Short(self.names(node)),
         }
     }

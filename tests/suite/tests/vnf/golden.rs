@@ -15,7 +15,8 @@ use super::owners;
 
 #[test]
 fn every_case_is_as_expected_and_accepted_by_its_owners() {
-    let mut names: Vec<PathBuf> = std::fs::read_dir(cases()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut names: Vec<PathBuf> =
+        std::fs::read_dir(cases()).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
     assert!(names.len() >= 40, "{} cases", names.len());
     let mut faults: Vec<String> = names.iter().filter_map(|case| check(case)).collect();
@@ -45,7 +46,8 @@ fn check(case: &Path) -> Option<String> {
     let mut paths: Vec<&String> = kept.keys().chain(made.keys()).filter(differs).collect();
     paths.sort();
     paths.dedup();
-    let shown = |tree: &BTreeMap<String, String>, path: &String| tree.get(path).cloned().unwrap_or("(none)\n".into());
+    let shown =
+        |tree: &BTreeMap<String, String>, path: &String| tree.get(path).cloned().unwrap_or("(none)\n".into());
     let differences: Vec<String> = paths
         .iter()
         .map(|path| format!("-- {path}, expected:\n{}-- made:\n{}", shown(&kept, path), shown(&made, path)))

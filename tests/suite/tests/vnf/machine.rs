@@ -70,8 +70,13 @@ impl Machine {
             self.facts.files.entry(path).or_insert(Observed::Absent);
         }
         for unit in wanted.units {
-            let fresh =
-                Unit { active: Active::Inactive, enabled: false, restarts: 0, status: String::new(), loaded: None };
+            let fresh = Unit {
+                active: Active::Inactive,
+                enabled: false,
+                restarts: 0,
+                status: String::new(),
+                loaded: None,
+            };
             self.facts.units.entry(unit).or_insert(Observed::Known(fresh));
         }
         for key in wanted.sysctls {

@@ -38,7 +38,9 @@ fn master(id: u32) -> Vm {
 fn offering(id: u32, host: &str, port: &str) -> Vm {
     let mut vm = vm_of_role("master", id);
     let attributes = vm.attributes.as_mut().unwrap();
-    for (setting, value) in [("IP", "<ETH0_EP0>"), ("PORT", "6443"), ("SERVER_HOST", host), ("SERVER_PORT", port)] {
+    for (setting, value) in
+        [("IP", "<ETH0_EP0>"), ("PORT", "6443"), ("SERVER_HOST", host), ("SERVER_PORT", port)]
+    {
         attributes.insert(format!("ONEGATE_HAPROXY_LB1_{setting}"), value.to_owned());
     }
     vm
@@ -231,8 +233,17 @@ fn a_stale_digest_lets_the_vm_ask_for_itself() {
 
 #[test]
 fn nonsense_in_the_digest_is_no_digest() {
-    for text in ["", "v2 at=1", "v1", "v1 at=x", "v1 at=1 8/172.20.0.8/6443", "v1 at=1 h1/<X>/6443", "v1 at=1 h1/10.0.0.1/0",
-        "v1 at=1 h1/<ETH0_EP0>/6443 8/a b/6443", "v1 at=1 h1/<ETH0_EP0>/6443 8/x;y/6443"] {
+    for text in [
+        "",
+        "v2 at=1",
+        "v1",
+        "v1 at=x",
+        "v1 at=1 8/172.20.0.8/6443",
+        "v1 at=1 h1/<X>/6443",
+        "v1 at=1 h1/10.0.0.1/0",
+        "v1 at=1 h1/<ETH0_EP0>/6443 8/a b/6443",
+        "v1 at=1 h1/<ETH0_EP0>/6443 8/x;y/6443",
+    ] {
         assert_eq!(Digest::decode(text), None, "{text}");
     }
 }
@@ -241,27 +252,45 @@ fn nonsense_in_the_digest_is_no_digest() {
 fn the_pace_of_reading_follows_the_services_size() {
     let mut machine = machine();
     let decision = machine.settle();
-    assert_eq!((decision.reads.me, decision.reads.service), (Duration::from_secs(2), Some(Duration::from_secs(10))));
+    assert_eq!(
+        (decision.reads.me, decision.reads.service),
+        (Duration::from_secs(2), Some(Duration::from_secs(10)))
+    );
     machine.told(service((8..106).map(|id| vm_of_role("master", id)).collect()));
     let decision = machine.settle();
     assert_eq!(decision.reads.service, Some(Duration::from_secs(200)), "100 VMs, and no server yet");
     machine.told(service((8..106).map(master).collect()));
     let decision = machine.settle();
-    assert_eq!((decision.reads.me, decision.reads.service), (Duration::from_secs(10), Some(Duration::from_secs(3000))));
+    assert_eq!(
+        (decision.reads.me, decision.reads.service),
+        (Duration::from_secs(10), Some(Duration::from_secs(3000)))
+    );
 }
 
 #[test]
 fn what_cannot_be_read_is_left_alone() {
-    for path in ["/etc/haproxy/haproxy.cfg", "/etc/keepalived/keepalived.conf", "/etc/unbound/unbound.conf.d/oneke.conf",
-        "/etc/nftables.d/oneke.nft", "/etc/sysctl.d/98-oneke-router.conf"] {
+    for path in [
+        "/etc/haproxy/haproxy.cfg",
+        "/etc/keepalived/keepalived.conf",
+        "/etc/unbound/unbound.conf.d/oneke.conf",
+        "/etc/nftables.d/oneke.nft",
+        "/etc/sysctl.d/98-oneke-router.conf",
+    ] {
         let mut machine = serving();
         machine.facts.files.insert(path.into(), Observed::Unknown("input/output error".into()));
         machine.later(30);
         machine.told(service(vec![master(8)]));
         let decision = machine.settle();
-        assert!(!machine.done.iter().any(|effect| matches!(effect, Effect::WriteFile(file) if file.path == path)), "{path}");
+        assert!(
+            !machine.done.iter().any(|effect| matches!(effect, Effect::WriteFile(file) if file.path == path)),
+            "{path}"
+        );
         let unknown = decision.conditions.iter().find(|condition| condition.status == Status::Unknown);
-        assert!(unknown.is_some_and(|condition| condition.message.contains(path)), "{path}: {:?}", decision.conditions);
+        assert!(
+            unknown.is_some_and(|condition| condition.message.contains(path)),
+            "{path}: {:?}",
+            decision.conditions
+        );
     }
 }
 

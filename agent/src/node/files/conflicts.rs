@@ -1,0 +1,155 @@
+//! Values that are each right and do not go together on a node. What can be seen without the add-ons and the node's
+//! place in the cluster is already refused where the context is read.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+
+use crate::context::{Nic, NodeConfig, Problem};
+
+/// Every contradiction.
+pub fn conflicts(node: &NodeConfig, nics: &[Nic]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let taken = taken(node, nics);
+    if node.metallb && node.metallb_config.is_none() {
+        pools_apart(&mut problems, node, &taken);
+    }
+    if node.cilium_bgp && node.cni == "cilium" && node.cni_config.is_none() {
+        let ranges = node.cilium_ranges.iter();
+        let inside = ranges.filter_map(|range| Some((range, overlapping(range, node)?)));
+        problems.extend(inside.map(|(range, (name, network))| Problem {
+            variable: "ONEAPP_K8S_CILIUM_RANGE".into(),
+            value: range.to_string(),
+            expected: format!("expected a network apart from {name}={network}"),
+        }));
+    }
+    for (name, networks) in cluster_networks(node) {
+        for (what, ip) in &taken {
+            if let Some(network) = networks.iter().find(|network| network.contains(&IpAddr::V4(*ip))) {
+                problems.push(Problem {
+                    variable: name.into(),
+                    value: network.to_string(),
+                    expected: format!("expected a network without {ip}, {what}"),
+                });
+            }
+        }
+    }
+    problems
+}
+
+/// A Service must not get an address that something else has.
+fn pools_apart(problems: &mut Vec<Problem>, node: &NodeConfig, taken: &[(String, Ipv4Addr)]) {
+    for (first, last) in &node.metallb_ranges {
+        let inside = |ip: &Ipv4Addr| (first..=last).contains(&&IpAddr::V4(*ip));
+        if let Some((what, ip)) = taken.iter().find(|(_, ip)| inside(ip)) {
+            problems.push(Problem {
+                variable: "ONEAPP_K8S_METALLB_RANGE".into(),
+                value: format!("{first}-{last}"),
+                expected: format!("expected a range without {ip}, {what}"),
+            });
+        }
+    }
+}
+
+/// Addresses that this node knows to be in use, and whose they are.
+fn taken(node: &NodeConfig, nics: &[Nic]) -> Vec<(String, Ipv4Addr)> {
+    let mut taken: Vec<(String, Ipv4Addr)> = Vec::new();
+    let vips = [("ONEAPP_VROUTER_ETH0_VIP0", node.eth0_vip0), ("ONEAPP_VROUTER_ETH1_VIP0", node.eth1_vip0)];
+    taken.extend(vips.into_iter().filter_map(|(name, ip)| Some((format!("the address of {name}"), ip?))));
+    for nic in nics {
+        taken.extend(nic.ip.map(|ip| (format!("this VM's own address on {}", nic.name()), ip)));
+        taken.extend(nic.gateway.map(|ip| (format!("the gateway of {}", nic.name()), ip)));
+        taken.extend(
+            nic.vips.iter().map(|(n, ip, _)| (format!("virtual address {n} of {}", nic.name()), *ip)),
+        );
+    }
+    taken.sort_by_key(|(_, ip)| *ip);
+    taken.dedup_by_key(|(_, ip)| *ip);
+    taken
+}
+
+fn cluster_networks(node: &NodeConfig) -> [(&'static str, &[IpNet]); 2] {
+    [("ONEAPP_K8S_CLUSTER_CIDR", &node.cluster_cidr), ("ONEAPP_K8S_SERVICE_CIDR", &node.service_cidr)]
+}
+
+fn overlapping<'a>(range: &IpNet, node: &'a NodeConfig) -> Option<(&'static str, &'a IpNet)> {
+    cluster_networks(node).into_iter().find_map(|(name, networks)| {
+        networks
+            .iter()
+            .find(|network| network.contains(range) || range.contains(*network))
+            .map(|network| (name, network))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::config;
+    use super::*;
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut NodeConfig, &mut Nic), expected: &[&str]) {
+        let mut config = config();
+        change(&mut config.node, &mut config.nics[0]);
+        let problems: Vec<String> =
+            conflicts(&config.node, &config.nics).iter().map(ToString::to_string).collect();
+        assert_eq!(problems, expected);
+    }
+
+    #[test]
+    fn the_default_service_has_none() {
+        check(|_, _| {}, &[]);
+    }
+
+    #[test]
+    fn pools_hold_no_address_that_is_in_use() {
+        let range = |first: &str, last: &str| (first.parse().unwrap(), last.parse().unwrap());
+        let pool = |node: &mut NodeConfig| {
+            node.metallb = true;
+            node.metallb_ranges = vec![
+                range("172.20.0.80", "172.20.0.90"),
+                range("172.20.0.100", "172.20.0.100"),
+                range("172.20.0.200", "172.20.0.220"),
+                range("fd00::1", "fd00::9"),
+            ];
+        };
+        check(
+            |node, _| pool(node),
+            &[
+                "ONEAPP_K8S_METALLB_RANGE=\"172.20.0.80-172.20.0.90\": expected a range without 172.20.0.86, the address of ONEAPP_VROUTER_ETH1_VIP0",
+                "ONEAPP_K8S_METALLB_RANGE=\"172.20.0.100-172.20.0.100\": expected a range without 172.20.0.100, this VM's own address on eth0",
+            ],
+        );
+        check(
+            |node, _| {
+                pool(node);
+                node.metallb_config = Some("own".into());
+            },
+            &[],
+        );
+    }
+
+    #[test]
+    fn the_clusters_networks_are_its_own() {
+        check(
+            |node, nic| {
+                node.cluster_cidr = vec!["172.20.0.0/16".parse().unwrap()];
+                nic.gateway = Some([10, 43, 0, 1].into());
+                node.eth1_vip0 = None;
+                node.eth0_vip0 = None;
+            },
+            &[
+                "ONEAPP_K8S_CLUSTER_CIDR=\"172.20.0.0/16\": expected a network without 172.20.0.100, this VM's own address on eth0",
+                "ONEAPP_K8S_SERVICE_CIDR=\"10.43.0.0/16\": expected a network without 10.43.0.1, the gateway of eth0",
+            ],
+        );
+        check(
+            |node, _| {
+                node.cilium_bgp = true;
+                node.cilium_ranges = vec!["10.42.7.0/24".parse().unwrap(), "10.50.0.0/16".parse().unwrap()];
+            },
+            &[
+                "ONEAPP_K8S_CILIUM_RANGE=\"10.42.7.0/24\": expected a network apart from ONEAPP_K8S_CLUSTER_CIDR=10.42.0.0/16",
+            ],
+        );
+    }
+}

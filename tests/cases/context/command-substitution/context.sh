@@ -1,0 +1,2 @@
+VMID='7'
+SET_HOSTNAME=$(hostname)

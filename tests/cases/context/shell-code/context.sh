@@ -1,0 +1,4 @@
+VMID='7'
+if true; then
+  X='1'
+fi

@@ -1,0 +1,2 @@
+VMID=7
+GROW_FS=/ /var/lib/longhorn

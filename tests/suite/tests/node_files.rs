@@ -1,0 +1,193 @@
+//! Golden cases of a node's files: a context, a role and a place in the cluster in, every file and link out.
+//!
+//! A case is a directory of `tests/cases/node`: `context.sh`, `case.toml`, and `expected.txt`, the files in one text.
+//! Every YAML file is also read back, and every key of `config.yaml` held against the flags that RKE2 has.
+//! `UPDATE_EXPECT=1` rewrites the expectations; review the diff.
+#![expect(clippy::disallowed_methods, reason = "reads its cases from files")]
+#![expect(clippy::unwrap_used, reason = "a test; clippy sees only functions with #[test] as such")]
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use oneke_agent::context::{Config, Vars};
+use oneke_agent::node::files::{self, Entry, Pinned, Shape};
+use oneke_agent::plan::{Content, FileSpec, Secret};
+use oneke_agent::service::{Role, VmId};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// How a VM stands in its service.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    role: Role,
+    /// Joins this supervisor; founds without.
+    server: Option<String>,
+    masters: u32,
+    workers: u32,
+    #[serde(default)]
+    storage: u32,
+    #[serde(default)]
+    vnf: u32,
+    /// The machine's own files are alike in most cases: written down only where they matter.
+    #[serde(default)]
+    host: bool,
+    second_ip: Option<IpAddr>,
+    #[serde(default)]
+    external: Vec<IpAddr>,
+}
+
+impl Case {
+    fn pinned(&self, config: &Config) -> Pinned {
+        let vm = config.vm.unwrap_or(VmId(0));
+        let ip = config.nics.iter().find_map(|nic| nic.ip).expect("a case has a NIC with an address");
+        let name = format!("oneke-{}-{}-{vm}", config.service.unwrap_or(0), self.role);
+        Pinned { name, vm, ip: ip.into(), second_ip: self.second_ip, external: self.external.clone() }
+    }
+
+    fn entry(&self) -> Entry {
+        let agent_token = (self.role == Role::Master).then(|| Secret::new("AGENT-TOKEN"));
+        match &self.server {
+            None => Entry::Found { agent_token },
+            Some(server) => Entry::Join {
+                server: server.clone(),
+                token: Secret::new("K10HASH::server:TOKEN"),
+                agent_token,
+            },
+        }
+    }
+
+    fn shape(&self) -> Shape {
+        Shape { masters: self.masters, workers: self.workers, storage: self.storage, vnf: self.vnf }
+    }
+}
+
+#[test]
+fn each_case_gives_its_files() {
+    let mut faults = Vec::new();
+    let mut count = 0;
+    for entry in cases().read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        count += 1;
+        faults.extend(expect(&path.join("expected.txt"), &rendered(&path)).err());
+    }
+    assert!(count >= 40, "only {count} cases in {}", cases().display());
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+fn cases() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases/node")
+}
+
+/// All that the case's node gets, or what is wrong with its context.
+fn rendered(path: &Path) -> String {
+    let case: Case = toml::from_str(&read(&path.join("case.toml")))
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let vars = Vars::parse(&read(&path.join("context.sh"))).unwrap();
+    let lines = |problems: &[oneke_agent::context::Problem]| {
+        problems.iter().map(|problem| format!("refused: {problem}\n")).collect::<String>()
+    };
+    let config = match Config::read(&vars, Some(case.role.clone())) {
+        Ok(config) => config,
+        Err(problems) => return lines(&problems),
+    };
+    let conflicts = files::conflicts(&config.node, &config.nics);
+    if !conflicts.is_empty() {
+        return lines(&conflicts);
+    }
+    let (pinned, entry, shape) = (case.pinned(&config), case.entry(), case.shape());
+    let mut text = String::new();
+    let rke2 = files::rke2(&config, &case.role, &pinned, &entry, &shape);
+    let host = files::host(&config, &case.role).into_iter().filter(|_| case.host).collect::<Vec<_>>();
+    for file in rke2.iter().chain(&host) {
+        check(file, &case.role);
+        let secret = if matches!(file.content, Content::Secret(_)) { ", secret" } else { "" };
+        write!(text, "== {} {:04o}{secret}\n{}", file.path, file.mode, file.content.as_str()).unwrap();
+    }
+    for link in files::links(&config, &case.role) {
+        writeln!(text, "== {} -> {}", link.path, link.target).unwrap();
+    }
+    for workload in files::workloads(&config) {
+        writeln!(text, "healthy with {} {}/{}", workload.kind, workload.namespace, workload.name).unwrap();
+    }
+    text
+}
+
+/// What a file's reader wants of it.
+#[track_caller]
+fn check(file: &FileSpec, role: &Role) {
+    let text = file.content.as_str();
+    assert!(text.ends_with('\n'), "{}", file.path);
+    if !file.path.ends_with(".yaml") {
+        return;
+    }
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{}: {error}", file.path));
+    if file.path == files::CONFIG {
+        let Value::Object(settings) = &documents[0] else { panic!("{} is no mapping", file.path) };
+        for key in settings.keys() {
+            let known =
+                BOTH.contains(&key.as_str()) || (*role == Role::Master && SERVER.contains(&key.as_str()));
+            assert!(known, "RKE2 does not take {key} from a {role}");
+        }
+        return;
+    }
+    for document in documents {
+        check_manifest(&file.path, &document);
+    }
+}
+
+/// A manifest is a Kubernetes object; the values of a chart are a mapping in a text of YAML.
+#[track_caller]
+fn check_manifest(path: &str, document: &Value) {
+    for key in ["/apiVersion", "/kind", "/metadata/name"] {
+        assert!(document.pointer(key).is_some_and(Value::is_string), "{path} lacks {key}");
+    }
+    if let Some(values) = document.pointer("/spec/valuesContent") {
+        let values: Value = serde_saphyr::from_str(values.as_str().unwrap()).unwrap();
+        assert!(values.is_object(), "{path}: {values}");
+    }
+}
+
+/// Flags that `rke2 server --help` and `rke2 agent --help` both have, as far as the agent may use them.
+const BOTH: &[&str] = &[
+    "kubelet-arg",
+    "node-external-ip",
+    "node-ip",
+    "node-label",
+    "node-name",
+    "node-taint",
+    "server",
+    "token",
+];
+
+/// Those that only `rke2 server --help` has.
+const SERVER: &[&str] = &[
+    "agent-token",
+    "cluster-cidr",
+    "cni",
+    "disable-cloud-controller",
+    "disable-kube-proxy",
+    "ingress-controller",
+    "service-cidr",
+    "tls-san",
+    "write-kubeconfig-mode",
+];
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("could not read {}: {error}", path.display()))
+}
+
+/// Compares a file with what it should hold, or rewrites it.
+fn expect(path: &Path, actual: &str) -> Result<(), String> {
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(path, actual)
+            .map_err(|error| format!("could not write {}: {error}", path.display()))?;
+    }
+    let expected = std::fs::read_to_string(path).unwrap_or_default();
+    if expected == actual {
+        return Ok(());
+    }
+    Err(format!("{} expects\n{expected}--- but this is\n{actual}", path.display()))
+}
