@@ -128,8 +128,12 @@ fn server_words(server: &Server) -> String {
         Host::Address(address) => format!("{address}_{port} {}", SocketAddr::new(*address, port)),
         Host::Name(name) => format!("{name}_{port} {name}:{port} resolvers system init-addr last,libc,none"),
     };
-    server.weight.inspect(|weight| words.push_str(&format!(" weight {weight}")));
-    server.upper.filter(|upper| *upper > 0).inspect(|upper| words.push_str(&format!(" maxconn {upper}")));
+    server.weight.iter().for_each(|weight| words.push_str(&format!(" weight {weight}")));
+    server
+        .upper
+        .iter()
+        .filter(|upper| **upper > 0)
+        .for_each(|upper| words.push_str(&format!(" maxconn {upper}")));
     words
 }
 

@@ -16,9 +16,6 @@ mod reads;
 pub mod router;
 pub mod unbound;
 
-#[cfg(test)]
-mod tests;
-
 pub use links::{Names, held};
 
 use backends::Backends;

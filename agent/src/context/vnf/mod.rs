@@ -5,18 +5,20 @@
 //! (a balancer on an interface that is left out), so do we, with a warning; where it crashed or produced a file that
 //! its daemon refuses, the problem is told and the last good configuration stays.
 
-mod balancing;
+mod family;
+mod haproxy;
+mod lvs;
 mod names;
 mod routing;
+mod servers;
 mod vrrp;
 
-pub use balancing::{
-    Balancer, Check, HaproxyConfig, Host, LvsConfig, LvsMethod, Protocol, ProxyProtocol, Server,
-    VirtualServer,
-};
-pub(crate) use balancing::{limit, weight};
+pub use haproxy::{Balancer, Check, HaproxyConfig, ProxyProtocol};
+pub use lvs::{LvsConfig, LvsMethod, Protocol, VirtualServer};
 pub use names::{DnsConfig, Forwarder, Listen};
 pub use routing::{Forward, NatConfig, RouterConfig};
+pub use servers::{Host, Server};
+pub(crate) use servers::{limit, weight};
 pub use vrrp::{Instance, Interval, Vip, Vrid, VrrpConfig};
 
 use super::Nic;
@@ -44,8 +46,8 @@ impl VnfConfig {
     pub fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Self {
         Self {
             vrrp: vrrp::read(reader, nics),
-            haproxy: balancing::read_haproxy(reader, nics),
-            lvs: balancing::read_lvs(reader, nics),
+            haproxy: haproxy::read(reader, nics),
+            lvs: lvs::read(reader, nics),
             router: routing::read_router(reader, nics),
             nat: routing::read_nat(reader, nics),
             dns: names::read(reader, nics),
