@@ -6,7 +6,7 @@ use super::backends::{Backends, Evidence};
 use super::{daemons, haproxy, keepalived, lvs, public};
 use crate::context::Config;
 use crate::facts::{Facts, Observed};
-use crate::plan::{Checker, Condition, Decision};
+use crate::plan::{Checker, Condition, Decision, Load};
 use crate::service::digest::Digest;
 use crate::service::names;
 
@@ -65,7 +65,7 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
     if let Err(why) = daemons::keep_file(file, facts, decision) {
         decision.conditions.push(Condition::unknown(RUNNING, "FileUnseen", why));
     } else {
-        let standing = daemons::keep_running(haproxy::UNIT, &content, facts, decision);
+        let standing = daemons::keep_running(haproxy::UNIT, &content, Load::Reload, facts, decision);
         let places: Vec<String> =
             haproxy.balancers.iter().map(|b| format!("{}:{}", b.address, b.port)).collect();
         let serving = format!("listening on {}", places.join(", "));
