@@ -41,7 +41,7 @@ pub struct Digest {
 impl Digest {
     /// The next one, from an answer of OneGate that came at `at` to `me`. What `previous` held goes only on proof.
     pub fn next(previous: Option<&Self>, service: &Service, me: Option<VmId>, at: u64) -> Self {
-        let testimony = Testimony::of(service, me);
+        let testimony = Testimony::of(service, me, None);
         let mut next = Self { at, offers: testimony.offers().cloned().collect(), gone: BTreeSet::new() };
         let Some(previous) = previous else { return next };
         for offer in &previous.offers {

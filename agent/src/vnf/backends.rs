@@ -9,9 +9,9 @@ use std::net::Ipv4Addr;
 
 use crate::context::vnf::{Host, Server};
 use crate::context::{Nic, placeholder};
-use crate::service::digest::Digest;
+use crate::service::VmId;
+use crate::service::digest::{Digest, STALE_AFTER};
 use crate::service::offers::{Offer, Proof, Slot, Testimony};
-use crate::service::{Service, VmId};
 
 /// Where a balancer listens, after its placeholders were resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,10 +41,10 @@ pub type Backends = BTreeMap<Listener, BTreeMap<(Host, Option<u16>), Backend>>;
 pub struct Evidence<'a> {
     /// This VM's NICs: published placeholders mean their addresses.
     pub nics: &'a [Nic],
-    /// This VM.
-    pub me: Option<VmId>,
-    /// OneGate's last answer about the service, and its wall clock.
-    pub service: Option<(&'a Service, u64)>,
+    /// The time on this VM's wall clock.
+    pub wall: u64,
+    /// OneGate's last answer about the fellows, and its wall clock.
+    pub testimony: Option<(&'a Testimony, u64)>,
     /// The digest on this VM.
     pub digest: Option<&'a Digest>,
 }
@@ -60,10 +60,13 @@ impl Evidence<'_> {
         if let Some(digest) = self.digest {
             self.apply_digest(digest, &mut backends);
         }
-        // An answer older than the digest is part of the digest's past: it could bring back what is gone.
-        let newer = |(_, at): &(&Service, u64)| self.digest.is_none_or(|digest| *at > digest.at);
-        if let Some((service, _)) = self.service.filter(newer) {
-            self.apply_service(service, &mut backends);
+        // An answer older than the digest is part of the digest's past: it could bring back what is gone. Unless the
+        // digest comes from the future: then the clocks tell nothing.
+        let newer = |(_, at): &(&Testimony, u64)| {
+            self.digest.is_none_or(|digest| *at > digest.at || digest.at > self.wall + STALE_AFTER.as_secs())
+        };
+        if let Some((testimony, _)) = self.testimony.filter(newer) {
+            self.apply_testimony(testimony, &mut backends);
         }
         backends
     }
@@ -77,8 +80,7 @@ impl Evidence<'_> {
         self.add(digest.offers.iter(), backends);
     }
 
-    fn apply_service(&self, service: &Service, backends: &mut Backends) {
-        let testimony = Testimony::of(service, self.me);
+    fn apply_testimony(&self, testimony: &Testimony, backends: &mut Backends) {
         for (listener, servers) in backends.iter_mut() {
             let proofs: BTreeMap<(Host, Option<u16>), Proof> = servers
                 .iter()
@@ -129,8 +131,8 @@ impl Evidence<'_> {
     }
 
     /// True if a fresh digest stands by every server in force: nobody needs to ask OneGate more.
-    pub fn is_explained(&self, backends: &Backends, wall: u64) -> bool {
-        let Some(digest) = self.digest.filter(|digest| digest.is_fresh(wall)) else { return false };
+    pub fn is_explained(&self, backends: &Backends) -> bool {
+        let Some(digest) = self.digest.filter(|digest| digest.is_fresh(self.wall)) else { return false };
         let mut offers: BTreeMap<VmId, Vec<&Offer>> = BTreeMap::new();
         for offer in &digest.offers {
             offers.entry(offer.vm).or_default().push(offer);
