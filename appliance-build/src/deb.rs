@@ -132,7 +132,7 @@ fn assemble(tree: &Path, package: &Path, epoch: u64) -> Result<()> {
     // Directories come out with our umask: fixed too, so that it makes no difference.
     run(Command::new("find").arg(tree).args(["-type", "d", "-exec", "chmod", "0755", "{}", "+"]))?;
     run(Command::new("dpkg-deb")
-        .args(["--root-owner-group", "-Zxz", "--build"])
+        .args(["--root-owner-group", "-Zzstd", "--build"])
         .arg(tree)
         .arg(package)
         .env("SOURCE_DATE_EPOCH", epoch.to_string()))

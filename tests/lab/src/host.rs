@@ -30,7 +30,7 @@ const TOOLS: [(&str, &str); 7] = [
     ("mmdebstrap", "mmdebstrap"),
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
-    ("mkfs.ext4", "e2fsprogs"),
+    ("genisoimage", "genisoimage"),
     ("curl", "curl"),
     ("dpkg-deb", "dpkg"),
 ];

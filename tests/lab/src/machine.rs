@@ -85,18 +85,16 @@ impl Machine {
         Ok(root)
     }
 
-    /// Gives the guest its context as a labelled block device, or as a directory where there are no loop devices.
+    /// Gives the guest its context as the CD-ROM that oned makes, or as a directory where there are no loop devices.
     fn insert_context(&mut self, context: &Disc, root: &Path) -> Result<String> {
         let files = self.directory.join("context");
         fs::create_dir_all(&files).context("could not make the context's directory")?;
         fs::write(files.join("context.sh"), &context.variables).context("could not write context.sh")?;
         fs::write(files.join("token.txt"), &context.token).context("could not write token.txt")?;
-        let disc = self.directory.join("context.img");
-        File::create(&disc)
-            .and_then(|file| file.set_len(1 << 20))
-            .context("could not make the context's image")?;
+        let disc = self.directory.join("context.iso");
         let (files, disc) = (files.display().to_string(), disc.display().to_string());
-        run(&["mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-L", "CONTEXT", "-d", &files, &disc])?;
+        // oned's own options: a label, Joliet and Rock Ridge (src/tm_mad/common/context).
+        run(&["genisoimage", "-quiet", "-o", &disc, "-V", "CONTEXT", "-J", "-R", &files])?;
         match run(&["losetup", "--find", "--show", "--read-only", &disc]) {
             Ok(device) => {
                 let device = device.trim().to_owned();

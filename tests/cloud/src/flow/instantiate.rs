@@ -7,7 +7,7 @@ use super::service::{FlowState, Node, Role, Service, Watched};
 use crate::attributes::{Attributes, Value};
 use crate::cloud::{Cloud, Refused, Timer};
 use crate::create::{Draft, NicRequest};
-use crate::id::{ServiceId, VmId};
+use crate::id::ServiceId;
 use crate::options::UserInputs;
 use crate::templates::{RoleTemplate, ServiceTemplate, Templates};
 use crate::text;
@@ -53,6 +53,7 @@ impl Cloud {
         request: &Instantiate,
     ) -> Result<ServiceId, Refused> {
         self.tick(now);
+        self.expect_oneflow()?;
         let template = &templates.service;
         check(template, request)?;
         let known = |name: &&String| self.networks.iter().any(|network| network.spec.name == **name);
@@ -92,18 +93,12 @@ impl Cloud {
     }
 
     /// Creates as many VMs as a role lacks, and lists them.
-    pub(crate) fn add_nodes(
-        &mut self,
-        at: Duration,
-        id: ServiceId,
-        role: usize,
-    ) -> Result<Vec<VmId>, Refused> {
-        let mut added = Vec::new();
+    pub(crate) fn add_nodes(&mut self, at: Duration, id: ServiceId, role: usize) -> Result<(), Refused> {
         loop {
             let service = &self.services[&id];
             let role_now = &service.roles[role];
             if role_now.nodes.len() >= role_now.cardinality as usize {
-                return Ok(added);
+                return Ok(());
             }
             let name = format!("{}_{}_(service_{id})", role_now.name, role_now.next_index);
             let draft = self.draft(service, role_now, name.clone());
@@ -111,7 +106,6 @@ impl Cloud {
             let role_now = &mut self.services.get_mut(&id).expect("it was just read").roles[role];
             role_now.next_index += 1;
             role_now.nodes.push(Node { vm, name, ready: false, leaving: false, alarmed: false });
-            added.push(vm);
         }
     }
 

@@ -77,8 +77,11 @@ impl Cloud {
         }
     }
 
-    /// A READY text was seen in an update of a VM.
+    /// A READY text was in an update of a VM; nobody sees it while OneFlow is down.
     pub(crate) fn ready_seen(&mut self, now: Duration, vm: VmId) {
+        if self.faults.oneflow_down {
+            return;
+        }
         for service in self.services.values_mut() {
             let node = service.roles.iter_mut().flat_map(|role| &mut role.nodes).find(|node| node.vm == vm);
             if let Some(node) = node {
@@ -175,7 +178,14 @@ impl Cloud {
         }
     }
 
+    /// # Errors
+    /// If OneFlow is down.
+    pub(crate) fn expect_oneflow(&self) -> Result<(), Refused> {
+        if self.faults.oneflow_down { Err(Refused("OneFlow is down".to_owned())) } else { Ok(()) }
+    }
+
     pub(crate) fn known_service(&self, id: ServiceId) -> Result<&Service, Refused> {
+        self.expect_oneflow()?;
         self.services.get(&id).ok_or_else(|| Refused(format!("there is no service {id}")))
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use oneke_cloud::{Instantiate, Options, Templates, UserInputs, VmId};
+use oneke_cloud::{Instantiate, NicRequest, Options, Templates, UserInputs, VmId, VmTemplate};
 
 use crate::world::World;
 
@@ -96,4 +96,13 @@ fn a_network_without_addresses_fails_the_deployment() {
         "{}",
         world.shape()
     );
+}
+
+#[test]
+fn who_asks_for_nothing_gets_nothing() {
+    let mut cloud = oneke_cloud::Cloud::new(Options::default());
+    let nic = NicRequest { network: "private".to_owned(), ..NicRequest::default() };
+    let vm = cloud.create_vm(std::time::Duration::ZERO, "bare", &VmTemplate::default(), vec![nic]);
+    let context = &cloud.vm(vm.expect("there are addresses")).expect("it was just made").context;
+    assert_eq!(context.keys().collect::<Vec<_>>(), ["DISK_ID", "TARGET"], "neither network nor token");
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use oneke_cloud::{Fate, Faults, Kind, Response, VmId};
+use oneke_cloud::{Fate, Faults, Kind, Options, Response, VmId};
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{SERVICE, World};
 
 fn with(faults: Faults) -> World {
     let mut world = World::running();
@@ -102,4 +102,44 @@ fn everything_is_counted_and_kept() {
     assert_eq!((ledger.total(Kind::OwnWrite), count(Kind::OwnWrite)), (3, 1), "three said READY");
     let last = ledger.received().last().expect("four had a body");
     assert_eq!((last.vm, last.kind, last.body.as_str()), (Some(VmId(1)), Kind::OtherWrite, "TOKEN=oops"));
+}
+
+/// Bodies, paths and types made of what is special somewhere, strung together by a small generator.
+#[test]
+fn nothing_that_is_sent_brings_it_down() {
+    const PIECES: [&str; 26] = [
+        "A", "READY", "=", "\"", "\\", "\n", "\\n", ",", "[", "]", "%", "%4", "&", "type=2", "data=", "$",
+        "{", "}", " ", "#", "č", "\0", "/", "?", "vms", "1",
+    ];
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let mut text = |length: usize| (0..next(length)).map(|_| PIECES[next(PIECES.len())]).collect::<String>();
+    let mut world = World::running();
+    for round in 0..5_000 {
+        let (body, path) =
+            (text(12), if round % 3 == 0 { format!("/{}", text(5)) } else { "/vm".to_owned() });
+        let method = ["PUT", "PUT", "GET", "POST", "BREW"][round % 5];
+        let status = world.ask(1, method, &path, &body).status;
+        assert!([200, 204, 400, 403, 404, 500].contains(&status), "{status} for {method} {path} {body:?}");
+    }
+    assert_eq!(world.ask(1, "GET", "/service", "").status, 200);
+}
+
+#[test]
+fn what_happens_while_oneflow_is_down_is_found_out_afterwards() {
+    let mut world = World::new(Options::default(), 1);
+    world.pass(10);
+    world.cloud.set_faults(world.now, Faults { oneflow_down: true, ..Faults::default() });
+    world.ready(0);
+    world.cloud.scale(world.now, SERVICE, "worker", 2).expect_err("nobody is there to do it");
+    world.pass(300);
+    assert!(world.shape().starts_with("Deploying vnf:Deploying[0] master:Pending[]"), "{}", world.shape());
+    world.cloud.set_faults(world.now, Faults::default());
+    world.pass(32);
+    assert!(world.shape().starts_with("Deploying vnf:Running[0] master:Deploying[1]"), "{}", world.shape());
 }
