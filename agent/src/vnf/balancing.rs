@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::backends::{Backends, Evidence};
+use super::backends::{Backends, Evidence, InForce};
 use super::{daemons, haproxy, keepalived, lvs, public};
 use crate::context::Config;
 use crate::context::vnf::Source;
@@ -51,7 +51,7 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
     };
     let memory = match facts.file(haproxy::PATH) {
         Observed::Known(file) => haproxy::in_force(file.content.expose()),
-        Observed::Absent => Backends::new(),
+        Observed::Absent => InForce::default(),
         Observed::Unknown(why) => {
             let why = format!("could not read {}: {why}; the servers in it stay", haproxy::PATH);
             decision.conditions.push(Condition::unknown(RUNNING, "FileUnseen", why));
@@ -61,8 +61,9 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
     let (digest, testimony) = (digest_on(facts), testimony(config, facts));
     let evidence = evidence(config, digest.as_ref(), testimony.as_ref(), facts.wall);
     let listeners = if haproxy.dynamic { haproxy::listeners(haproxy) } else { Vec::new() };
-    let backends = evidence.apply(&listeners, memory);
-    let file = public(haproxy::PATH, 0o644, haproxy::render(haproxy, &backends), Some(Checker::Haproxy));
+    let in_force = evidence.apply(&listeners, memory);
+    let file = public(haproxy::PATH, 0o644, haproxy::render(haproxy, &in_force), Some(Checker::Haproxy));
+    let backends = in_force.backends;
     let content = file.content.clone();
     if let Err(why) = daemons::keep_file(file, facts, decision) {
         decision.conditions.push(Condition::unknown(RUNNING, "FileUnseen", why));
@@ -92,20 +93,23 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
 }
 
 /// The servers of IPVS, which stand in Keepalived's file. Nothing is known of them if that could not be read.
-pub fn ipvs(config: &Config, facts: &Facts) -> (Backends, Balanced) {
+pub fn ipvs(config: &Config, facts: &Facts) -> (InForce, Balanced) {
     let Some(lvs) = config.vnf.lvs.as_ref().filter(|lvs| lvs.dynamic) else { return Default::default() };
     let memory = facts.file(keepalived::PATH).known().map(|file| lvs::in_force(file.content.expose()));
     let (digest, testimony) = (digest_on(facts), testimony(config, facts));
     let evidence = evidence(config, digest.as_ref(), testimony.as_ref(), facts.wall);
-    let backends = evidence.apply(&lvs::listeners(lvs), memory.unwrap_or_default());
+    let in_force = evidence.apply(&lvs::listeners(lvs), memory.unwrap_or_default());
+    let backends = &in_force.backends;
     let balanced = Balanced {
         is_dynamic: true,
         has_any: backends.values().any(|servers| !servers.is_empty()),
-        has_all: lvs.services.iter().all(|s| !s.servers.is_empty())
-            || backends.values().all(|s| !s.is_empty()),
-        is_explained: evidence.is_explained(&backends),
+        has_all: lvs
+            .services
+            .iter()
+            .all(|service| !service.servers.is_empty() || backends.contains_key(&lvs::listener(service))),
+        is_explained: evidence.is_explained(backends),
     };
-    (backends, balanced)
+    (in_force, balanced)
 }
 
 /// The service's digest on this VM, if it reads as one.

@@ -18,7 +18,7 @@ pub mod unbound;
 
 pub use links::{Names, held};
 
-use backends::Backends;
+use backends::InForce;
 
 use crate::context::Config;
 use crate::driver::Interests;
@@ -146,13 +146,7 @@ fn name_service(config: &Config, facts: &Facts, decision: &mut Decision) {
     decision.conditions.push(standing.condition(kind, unbound::UNIT, serving));
 }
 
-fn addresses(
-    config: &Config,
-    facts: &Facts,
-    names: &Names,
-    real_servers: &Backends,
-    decision: &mut Decision,
-) {
+fn addresses(config: &Config, facts: &Facts, names: &Names, real_servers: &InForce, decision: &mut Decision) {
     let kind = "AddressesConfigured";
     let vrrp = &config.vnf.vrrp;
     if vrrp.instances.is_empty() && config.vnf.lvs.is_none() {

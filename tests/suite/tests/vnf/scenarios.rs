@@ -221,6 +221,30 @@ fn an_older_answer_brings_nobody_back() {
 }
 
 #[test]
+fn an_older_digest_does_not_undo_a_return() {
+    let mut machine = serving();
+    let first = digest_of(&machine, None, &service(vec![master(8), master(9), master(10)]));
+    machine.later(60);
+    let gone = digest_of(&machine, Some(&first), &service(vec![master(8), master(10)]));
+    write_digest(&mut machine, &gone);
+    machine.settle();
+    assert_eq!(machine.servers(), WITHOUT_9);
+    assert_eq!(after(&mut machine, service(vec![master(8), master(9), master(10)])), ALL, "VM 9 is back");
+    // The agent restarts and knows only the digest, whose writer has not looked since.
+    machine.facts.service = oneke_agent::facts::Reading::default();
+    machine.settle();
+    assert_eq!(machine.servers(), ALL);
+}
+
+#[test]
+fn an_older_answer_is_no_proof_for_the_digests_writer() {
+    let machine = machine();
+    let known = digest_of(&machine, None, &service(vec![master(8), master(9)]));
+    let next = Digest::next(Some(&known), &service(vec![master(8)]), Some(VmId(8)), known.at - 60);
+    assert_eq!(next, known);
+}
+
+#[test]
 fn a_stale_digest_lets_the_vm_ask_for_itself() {
     let mut machine = machine();
     let digest = digest_of(&machine, None, &service(vec![master(8), master(9), master(10)]));
