@@ -97,6 +97,8 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_millis(100);
 /// Where repeating effects and failures end up.
 const SLOWEST: Duration = Duration::from_secs(60);
+/// How often this VM is looked up while its context is refused.
+const REFUSED_ASKS: Duration = Duration::from_secs(10);
 
 /// The loop's memory; losing it costs a pass, never a wrong decision.
 #[derive(Debug, Default)]
@@ -315,5 +317,7 @@ fn refused(problems: usize) -> Decision {
         "{problems} problem(s) in the context; correct them there (onevm updateconf): nothing is changed until then"
     );
     let condition = Condition::unmet("ContextRead", "ContextRefused", message);
-    Decision { conditions: vec![condition], look_again: Some(LOOK_AT_LEAST), ..Decision::default() }
+    // The role, once OneGate tells it, may make the problems somebody else's: this VM is read on meanwhile.
+    let reads = Reads { me: REFUSED_ASKS, ..Reads::default() };
+    Decision { conditions: vec![condition], reads, look_again: Some(REFUSED_ASKS), ..Decision::default() }
 }

@@ -35,7 +35,7 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     decision.reads.service = Some(MOVING);
     let Some(service) = node.facts.service.last.known() else { return };
     let whole = service.gap().is_none();
-    let joiners = cluster_id(node.facts, disk).map(|cluster| (joiners(service, &cluster), cluster));
+    let joiners = cluster_id(node.facts, disk).map(|cluster| (joiners(node, service, &cluster), cluster));
     let waiting = joiners.as_ref().is_some_and(|(joiners, _)| !joiners.is_empty());
     decision.reads.service = Some(interval(service, whole && !waiting));
     if node.facts.service.fresh(node.facts.now, FRESH).is_none() {
@@ -101,8 +101,9 @@ fn answer(node: &Node<'_>, disk: &OnDisk, joiners: &[Joiner<'_>], cluster: &str,
 }
 
 /// Everybody who asks to join, or was answered and is on his way.
-fn joiners<'a>(service: &'a Service, cluster: &str) -> Vec<Joiner<'a>> {
-    service.vms().filter_map(|(role, vm)| Joiner::of(role, vm, cluster)).collect()
+fn joiners<'a>(node: &Node<'_>, service: &'a Service, cluster: &str) -> Vec<Joiner<'a>> {
+    let others = service.vms().filter(|(_, vm)| vm.id != node.vm);
+    others.filter_map(|(role, vm)| Joiner::of(role, vm, cluster)).collect()
 }
 
 /// A VM that asks to join, or was answered and is on its way.
