@@ -25,8 +25,12 @@ pub struct Interests {
     pub exists: Vec<String>,
     /// Units with `.service`.
     pub units: Vec<String>,
+    /// Paths that may be symbolic links, to see where to.
+    pub symlinks: Vec<String>,
     /// Kernel parameters, dotted.
     pub sysctls: Vec<String>,
+    /// Interfaces for which [`Facts::routes`] shall be looked at; none: not at all.
+    pub routes: Vec<String>,
     /// `host:port` of the supervisor that this node will join through; asked for its CA bundle while it matters.
     pub supervisor: Option<String>,
 }
@@ -138,8 +142,9 @@ impl Driver {
     pub async fn pass(&mut self, world: &mut impl World) -> Duration {
         let facts = self.look(world).await;
         let (decision, mut report) = self.decide(&facts);
-        let failed = apply_all(world, &decision, &mut report).await;
-        if let Some(condition) = failed {
+        let aside = apply_all(world, &decision.asides, &mut report).await;
+        let failed = apply_all(world, &decision.effects, &mut report).await;
+        if let Some(condition) = failed.or(aside) {
             report.conditions.push(Standing { condition, since: facts.wall });
             report.ready = false;
         }
@@ -176,7 +181,7 @@ impl Driver {
             let facts = world.observe(&self.interests, &self.reads).await;
             self.parse(&facts);
             let config = self.parsed.as_ref().and_then(|parsed| parsed.config.as_ref().ok());
-            let wanted = interests(config, role_of(&facts).known(), &facts.links);
+            let wanted = interests(config, role_of(&facts).known(), &facts);
             if wanted == self.interests {
                 return facts;
             }
@@ -241,13 +246,14 @@ impl Driver {
     /// Effects that are decided again although they were applied mean that the world does not follow: slow down.
     fn pace(&mut self, decision: &Decision, failed: bool) -> Duration {
         let calm = decision.look_again.unwrap_or(LOOK_AT_LEAST).min(LOOK_AT_LEAST);
-        if decision.effects.is_empty() && !failed {
+        let effects = [&decision.asides[..], &decision.effects].concat();
+        if effects.is_empty() && !failed {
             self.repeats = 0;
             self.last.clear();
             return calm;
         }
-        let again = decision.effects == self.last;
-        self.last.clone_from(&decision.effects);
+        let again = effects == self.last;
+        self.last = effects;
         self.repeats = if again || failed { self.repeats.saturating_add(1) } else { 0 };
         let slowed = SETTLE.saturating_mul(1 << self.repeats.min(16)).min(SLOWEST);
         if self.repeats == 0 { SETTLE.min(calm) } else { slowed }
@@ -256,8 +262,9 @@ impl Driver {
 
 const APPLY_FAILED: &str = "ApplyFailed";
 
-async fn apply_all(world: &mut impl World, decision: &Decision, report: &mut Report) -> Option<Condition> {
-    for effect in &decision.effects {
+/// Applies in order; the first failure ends it.
+async fn apply_all(world: &mut impl World, effects: &[Effect], report: &mut Report) -> Option<Condition> {
+    for effect in effects {
         match world.apply(effect).await {
             Ok(()) => report.effects.push(effect.to_string()),
             Err(error) => {
