@@ -3,10 +3,10 @@
 //! - As ever in this appliance the address wins over the gateway that the context gives the NIC: the old one ran `ip
 //!   route replace default` at every boot. It is set only where it can work: in the network of one of the NICs.
 //! - The route carries a mark, [`OURS`]: only what carries it is ever removed. When the context drops the address, the
-//!   NIC's own gateway comes back.
+//!   gateway that the context gives a NIC comes back.
 //! - At boot systemd-networkd sets it by a drop-in beside the file that configures the NIC, without this agent. Where
-//!   the NIC has a gateway of its own (the two would have the same metric), or networkd is not in use, the agent sets
-//!   it at its first pass, whether OneGate answers or not.
+//!   the context gives a NIC a gateway as well (the two would have the same metric, and either might win), or networkd
+//!   is not in use, the agent sets it at its first pass, whether OneGate answers or not.
 //! - It counts for Ready only on a machine that has no default route at all: RKE2 does not start on one.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -46,7 +46,7 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) {
     };
     let Some(wish) = wish else { return withdraw(config, facts, routes, links, decision) };
     match wish.place(&config.nics, links) {
-        Place::On(nic, link) => set(&wish, nic, link, facts, routes, decision),
+        Place::On(link) => set(&wish, link, config, facts, routes, decision),
         Place::Without(why) => {
             // What was set before stays: the last good way out is better than none.
             let message = format!("{wish} is not the way out: {why}{}", instead(routes));
@@ -76,7 +76,7 @@ fn wish(config: &Config) -> Option<Wish> {
 
 /// Where the address can be reached.
 enum Place<'a> {
-    On(&'a Nic, &'a Link),
+    On(&'a Link),
     Without(String),
 }
 
@@ -86,9 +86,8 @@ impl Wish {
             return Place::Without("it is this VM's own address".into());
         }
         let on_link = |link: &Link| link.addresses.iter().any(|address| contains(address, self.via));
-        let found = nics.iter().find_map(|nic| Some((nic, link_of(nic, links).filter(|link| on_link(link))?)));
-        if let Some((nic, link)) = found {
-            return Place::On(nic, link);
+        if let Some(link) = nics.iter().filter_map(|nic| link_of(nic, links)).find(|link| on_link(link)) {
+            return Place::On(link);
         }
         let told = |nic: &&Nic| {
             nic.ip.is_some_and(|ip| contains(&(IpAddr::V4(ip), nic.prefix), self.via))
@@ -108,8 +107,9 @@ fn contains((ip, prefix): &(IpAddr, u8), address: Ipv4Addr) -> bool {
     }
 }
 
-fn set(wish: &Wish, nic: &Nic, link: &Link, facts: &Facts, routes: &Routes, decision: &mut Decision) {
-    let file = routes.networkd.get(&link.name).filter(|_| nic.gateway.is_none());
+fn set(wish: &Wish, link: &Link, config: &Config, facts: &Facts, routes: &Routes, decision: &mut Decision) {
+    let is_alone = config.nics.iter().all(|nic| nic.gateway.is_none());
+    let file = routes.networkd.get(&link.name).filter(|_| is_alone);
     keep_drop_ins(file.map(|file| (file.as_str(), wish.via)), facts, routes, decision);
     let target = DefaultRoute { via: Some(wish.via), device: link.name.clone(), protocol: OURS };
     let is_set = keep_route(Some((wish.via, &target)), routes, decision);
@@ -124,14 +124,13 @@ fn set(wish: &Wish, nic: &Nic, link: &Link, facts: &Facts, routes: &Routes, deci
     decision.conditions.push(condition);
 }
 
-/// The context wants nothing: what is ours goes, and where it stands first the gateway of its NIC comes back.
+/// The context wants nothing: what is ours goes, and the gateway whose place it took comes back.
 fn withdraw(config: &Config, facts: &Facts, routes: &Routes, links: &[Link], decision: &mut Decision) {
     keep_drop_ins(None, facts, routes, decision);
-    let first = routes.defaults.first().filter(|route| route.protocol == OURS);
-    let own = first.and_then(|route| {
-        let is_its = |nic: &&Nic| link_of(nic, links).is_some_and(|link| link.name == route.device);
-        let via = config.nics.iter().find(is_its)?.gateway?;
-        Some((via, DefaultRoute { via: Some(via), device: route.device.clone(), protocol: STATIC }))
+    let took_it = !routes.defaults.is_empty() && routes.defaults.iter().all(|route| route.protocol == OURS);
+    let own = config.nics.iter().filter(|_| took_it).find_map(|nic| {
+        let (via, device) = (nic.gateway?, link_of(nic, links)?.name.clone());
+        Some((via, DefaultRoute { via: Some(via), device, protocol: STATIC }))
     });
     keep_route(own.as_ref().map(|(via, route)| (*via, route)), routes, decision);
 }

@@ -57,7 +57,8 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) {
             keep(BEFORE, None, facts, decision);
             // As above.
             resolved(None, facts, decision).ok();
-            let why = format!("{RESOLV_CONF} is a link to {target}, which is not ours to change: add it there");
+            let why =
+                format!("{RESOLV_CONF} is a link to {target}, which is not ours to change: add it there");
             Err(Shortfall::Left(why))
         }
         Resolver::Unseen(why) => Err(Shortfall::Unseen(why)),

@@ -50,8 +50,9 @@ fn default_route(line: &str) -> Option<DefaultRoute> {
     })
 }
 
-/// What systemd-networkd says of an interface in its state files, which `networkctl status` shows as Network File.
-/// None if it does not manage it, or does not run.
+/// What systemd-networkd says of an interface in its state files; sd_network_link_get_network_file, by which `networkctl
+/// status` shows the Network File, reads the same line. They are systemd's own affair: should the line go one day, the
+/// agent alone sets the route. None if networkd does not manage the interface, or does not run.
 fn network_file(device: &str) -> Option<String> {
     let index = std::fs::read_to_string(format!("/sys/class/net/{device}/ifindex")).ok()?;
     let state = std::fs::read_to_string(format!("/run/systemd/netif/links/{}", index.trim())).ok()?;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::recorded::Recorded;
 use crate::context::{Config, Nic};
-use crate::guest;
 use crate::driver::{Event, Interests, Report, World};
 use crate::facts::{Active, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Routes, Unit};
+use crate::guest;
 use crate::plan::{Attributes, Content, Effect, Reads, Secret};
 use crate::service::{Role, Service, ServiceNode, ServiceRole, Vm, VmId, VmNic, names, state};
 use crate::world::clock;
