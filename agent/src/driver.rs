@@ -299,3 +299,75 @@ fn refused(problems: usize) -> Decision {
     let condition = Condition::unmet("ContextRead", "ContextRefused", message);
     Decision { conditions: vec![condition], look_again: Some(LOOK_AT_LEAST), ..Decision::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Link, Routes};
+    use crate::plan::Secret;
+    use crate::service::Vm;
+
+    const CONTEXT: &str = "VMID='7'\nSERVICE_ID='4'\nONEGATE_ENDPOINT='http://10.0.0.1:5030'\nETH0_IP='172.20.0.5'\n\
+        ETH0_MASK='255.255.255.0'\nFALLBACK_GW='172.20.0.2'\n";
+    const VM: &str = r#"{"VM":{"ID":"7","NAME":"worker_7","STATE":"3","LCM_STATE":"3",
+        "USER_TEMPLATE":{"ROLE_NAME":"worker","SERVICE_ID":"4"},"TEMPLATE":{"NIC":[]}}}"#;
+
+    /// A worker whose kernel takes no routes.
+    #[derive(Default)]
+    struct Stubborn {
+        applied: Vec<Effect>,
+        report: Report,
+    }
+
+    impl World for Stubborn {
+        async fn observe(&mut self, interests: &Interests, _reads: &Reads) -> Facts {
+            let link = Link {
+                name: "eth0".into(),
+                mac: String::new(),
+                running: true,
+                addresses: vec![("172.20.0.5".parse().unwrap(), 24)],
+            };
+            let mut facts = Facts {
+                context: Observed::Known(Secret::new(CONTEXT)),
+                files: interests.files.iter().map(|path| (path.clone(), Observed::Absent)).collect(),
+                links: Observed::Known(vec![link]),
+                routes: Observed::Known(Routes::default()),
+                ..Facts::default()
+            };
+            facts.me.last = Observed::Known(Vm::from_json(VM).unwrap());
+            facts
+        }
+
+        async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
+            if matches!(effect, Effect::SetDefaultRoute { .. }) {
+                return Err("network is down".into());
+            }
+            self.applied.push(effect.clone());
+            Ok(())
+        }
+
+        async fn report(&mut self, report: &Report) {
+            self.report = report.clone();
+        }
+
+        async fn wait(&mut self, _at_most: Duration) -> Event {
+            Event::Stop
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_aside_is_told_and_stops_nothing_else() {
+        let mut world = Stubborn::default();
+        Driver::default().run(&mut world).await;
+        let told: Vec<&str> = world.report.effects.iter().map(String::as_str).collect();
+        assert_eq!(
+            told.first(),
+            Some(&"failed: set the default route via 172.20.0.2 dev eth0: network is down")
+        );
+        assert!(world.applied.iter().any(|effect| matches!(effect, Effect::Publish { .. })), "{told:?}");
+        let reasons: Vec<&str> =
+            world.report.conditions.iter().map(|standing| standing.condition.reason.as_str()).collect();
+        assert!(reasons.contains(&APPLY_FAILED), "{reasons:?}");
+        assert!(!world.report.ready);
+    }
+}

@@ -11,7 +11,7 @@ mod names;
 
 use crate::context::{Config, Nic};
 use crate::driver::Interests;
-use crate::facts::{Facts, Link};
+use crate::facts::{Facts, Link, Observed};
 use crate::plan::{Condition, Content, Decision, Effect, FileSpec};
 use crate::service::Role;
 
@@ -54,19 +54,13 @@ fn public(path: &str, content: String) -> FileSpec {
 
 /// Adds what makes the file hold `wanted`, or be gone. One that could not be seen is left alone.
 fn keep(path: &str, wanted: Option<String>, facts: &Facts, decision: &mut Decision) {
-    let there = facts.file(path);
-    match wanted {
-        Some(text) => {
-            let same = |file: &&crate::facts::File| file.mode == 0o644 && file.content.expose() == text;
-            let unseen = there.known().is_none() && !there.is_absent();
-            if !unseen && !there.known().is_some_and(|file| same(&file)) {
-                decision.asides.push(Effect::WriteFile(public(path, text)));
-            }
+    match (facts.file(path), wanted) {
+        (Observed::Known(file), Some(text)) if file.mode == 0o644 && file.content.expose() == text => {}
+        (Observed::Known(_) | Observed::Absent, Some(text)) => {
+            decision.asides.push(Effect::WriteFile(public(path, text)));
         }
-        None if there.known().is_some() => {
-            decision.asides.push(Effect::RemoveFile { path: path.to_owned() });
-        }
-        None => {}
+        (Observed::Known(_), None) => decision.asides.push(Effect::RemoveFile { path: path.to_owned() }),
+        (Observed::Absent, None) | (Observed::Unknown(_), _) => {}
     }
 }
 
