@@ -53,6 +53,16 @@ pub fn exists(path: &Path) -> Observed<()> {
     }
 }
 
+/// Where the symbolic link at this path points to, as it has it; Absent if something else or nothing is there.
+pub fn link(path: &Path) -> Observed<String> {
+    match std::fs::read_link(path) {
+        Ok(target) => Observed::Known(target.to_string_lossy().into_owned()),
+        // EINVAL: it is no link (readlink(2)).
+        Err(error) if is_missing(&error) || error.kind() == ErrorKind::InvalidInput => Observed::Absent,
+        Err(error) => Observed::Unknown(format!("could not look at {}: {error}", path.display())),
+    }
+}
+
 /// A sure "not there": no such entry, or a parent that is no directory.
 fn is_missing(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
@@ -205,8 +215,9 @@ mod tests {
         let (target, link) = (home.path().join("target"), home.path().join("link"));
         std::fs::write(&target, "theirs").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert_eq!(self::link(&link).known().map(String::as_str), target.to_str());
         replace(&link, 0o600, "ours", accept).await.unwrap();
-        assert!(std::fs::symlink_metadata(&link).unwrap().is_file());
+        assert!(self::link(&link).is_absent() && self::link(&home.path().join("none")).is_absent());
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "theirs");
     }
 

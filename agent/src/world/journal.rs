@@ -100,6 +100,8 @@ fn subject(effect: &Effect) -> (Option<&str>, Option<&str>) {
         Effect::SetSysctl { .. }
         | Effect::LinkUp { .. }
         | Effect::Publish { .. }
+        | Effect::SetDefaultRoute { .. }
+        | Effect::RemoveDefaultRoute { .. }
         | Effect::HoldLease { .. } => (None, None),
     }
 }

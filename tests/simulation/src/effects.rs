@@ -52,6 +52,12 @@ impl Universe {
                 machine.sysctls.insert(key.clone(), value.clone());
             }
             Effect::LinkUp { .. } => {}
+            Effect::SetDefaultRoute { via, device, protocol } => {
+                machine.routes.set(*via, device, *protocol);
+            }
+            Effect::RemoveDefaultRoute { via, device, protocol } => {
+                machine.routes.remove(*via, device, *protocol);
+            }
             Effect::Publish { .. } | Effect::HoldLease { .. } => unreachable!("these go over the network"),
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use oneke_agent::facts::Active;
+use oneke_agent::facts::{Active, Routes};
 use oneke_agent::service::VmId;
 
 /// What survives a power loss. Recreation empties it.
@@ -51,6 +51,8 @@ pub struct Machine {
     pub units: BTreeMap<String, Unit>,
     /// Kernel parameters while it is up.
     pub sysctls: BTreeMap<String, String>,
+    /// Its ways out while it is up.
+    pub routes: Routes,
     /// `context.sh` as its CD-ROM has it.
     pub context: String,
     /// OneGate's token.
@@ -72,6 +74,7 @@ impl Machine {
             booted: Duration::ZERO,
             units: BTreeMap::new(),
             sysctls: BTreeMap::new(),
+            routes: Routes::default(),
             context: String::new(),
             token: String::new(),
             recreated: false,
@@ -85,6 +88,7 @@ impl Machine {
         self.booted = now;
         self.units.clear();
         self.sysctls.clear();
+        self.routes.defaults.clear();
         for unit in self.disk.enabled.clone() {
             self.start(&unit, now);
         }

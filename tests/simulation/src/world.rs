@@ -229,6 +229,8 @@ impl World for SimWorld {
             files: interests.files.iter().map(|path| (path.clone(), file(machine, path))).collect(),
             units: interests.units.iter().map(|name| (name.clone(), unit(machine, name))).collect(),
             exists: exists.collect(),
+            symlinks: interests.symlinks.iter().map(|path| (path.clone(), Observed::Absent)).collect(),
+            routes: Observed::Known(machine.routes.clone()),
             sysctls: interests
                 .sysctls
                 .iter()

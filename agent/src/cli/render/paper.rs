@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::recorded::Recorded;
 use crate::context::{Config, Nic};
 use crate::driver::{Event, Interests, Report, World};
-use crate::facts::{Active, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Unit};
+use crate::facts::{Active, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Routes, Unit};
+use crate::guest;
 use crate::plan::{Attributes, Content, Effect, Reads, Secret};
 use crate::service::{Role, Service, ServiceNode, ServiceRole, VNet, Vm, VmId, VmNic, state};
 use crate::world::clock;
@@ -28,6 +29,7 @@ pub struct Paper {
     units: BTreeMap<String, Unit>,
     sysctls: BTreeMap<String, String>,
     links: Vec<Link>,
+    routes: Routes,
     effects: Vec<Effect>,
     report: Report,
 }
@@ -48,6 +50,7 @@ impl Paper {
             units: BTreeMap::new(),
             sysctls: BTreeMap::new(),
             links: config.nics.iter().map(link_of).collect(),
+            routes: routes_of(config),
             effects: Vec::new(),
             report: Report::default(),
         }
@@ -128,6 +131,9 @@ impl World for Paper {
             units,
             exists,
             sysctls,
+            // Which file configures a NIC is not known offline, nor that /etc/resolv.conf is a link.
+            symlinks: interests.symlinks.iter().map(|path| (path.clone(), Observed::Absent)).collect(),
+            routes: Observed::Known(self.routes.clone()),
             links: Observed::Known(self.links.clone()),
             kubernetes: Kubernetes {
                 readyz: Observed::Absent,
@@ -164,6 +170,10 @@ impl World for Paper {
             Effect::LinkUp { name } => {
                 self.links.iter_mut().filter(|link| link.name == *name).for_each(|link| link.running = true);
             }
+            Effect::SetDefaultRoute { via, device, protocol } => self.routes.set(*via, device, *protocol),
+            Effect::RemoveDefaultRoute { via, device, protocol } => {
+                self.routes.remove(*via, device, *protocol);
+            }
             Effect::Publish { vm, attributes } => self.publish(*vm, attributes),
             // There is no cluster on paper.
             Effect::HoldLease { .. } => {}
@@ -193,6 +203,15 @@ fn read<T>(value: T, now: Moment) -> Reading<T> {
 fn link_of(nic: &Nic) -> Link {
     let addresses = nic.ip.map(|ip| (IpAddr::V4(ip), nic.prefix)).into_iter().collect();
     Link { name: nic.name(), mac: nic.mac.clone(), running: true, addresses }
+}
+
+/// The ways out that the context gives the NICs.
+fn routes_of(config: &Config) -> Routes {
+    let mut routes = Routes::default();
+    for nic in config.nics.iter().rev() {
+        nic.gateway.into_iter().for_each(|gateway| routes.set(gateway, &nic.name(), guest::STATIC));
+    }
+    routes
 }
 
 /// This VM as OneGate would show it, from its context alone.
