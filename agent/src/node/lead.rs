@@ -18,6 +18,8 @@ const LEASE_LASTS: Duration = Duration::from_secs(30);
 const RENEW_AFTER: Duration = Duration::from_secs(10);
 /// Joiners that may be on their way at once (rke2.md: batches of 50 or fewer).
 const BATCH: usize = 50;
+/// Tickets of one pass: each is a dear request of about a second, and the Lease must be renewed meanwhile.
+const AT_ONCE: usize = 8;
 /// Reading of the service in steady state: twice a minute.
 const STEADY: Duration = Duration::from_secs(30);
 /// And while VMs come or go.
@@ -39,11 +41,12 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     if node.facts.service.fresh(node.facts.now, FRESH).is_none() {
         return;
     }
-    if let Some((joiners, cluster)) = joiners {
-        answer(node, disk, &joiners, &cluster, decision);
-    }
+    // Joiners need both, and HAProxy takes a moment longer than they do.
     if whole {
         tell_backends(node, service, decision);
+    }
+    if let Some((joiners, cluster)) = joiners {
+        answer(node, disk, &joiners, &cluster, decision);
     }
 }
 
@@ -83,14 +86,16 @@ fn answer(node: &Node<'_>, disk: &OnDisk, joiners: &[Joiner<'_>], cluster: &str,
         |master: bool| joiners.iter().filter(|j| j.answered && j.is_master() == master).count();
     let mut room =
         [(true, 1usize), (false, BATCH)].map(|(master, most)| most.saturating_sub(on_their_way(master)));
+    let mut left = AT_ONCE;
     for joiner in joiners.iter().filter(|joiner| !joiner.answered) {
         let room = &mut room[usize::from(!joiner.is_master())];
-        if *room == 0 {
+        if *room == 0 || left == 0 {
             continue;
         }
         if let Some(effect) = seal(node, disk, joiner, cluster, &mut entropy) {
             decision.effects.push(effect);
             *room -= 1;
+            left -= 1;
         }
     }
 }
