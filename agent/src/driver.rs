@@ -23,10 +23,10 @@ pub struct Interests {
     pub files: Vec<String>,
     /// Paths whose existence alone counts.
     pub exists: Vec<String>,
+    /// Symbolic links by absolute path, with where they lead.
+    pub symlinks: Vec<String>,
     /// Units with `.service`.
     pub units: Vec<String>,
-    /// Paths that may be symbolic links, to see where to.
-    pub symlinks: Vec<String>,
     /// Kernel parameters, dotted.
     pub sysctls: Vec<String>,
     /// Interfaces for which [`Facts::routes`] shall be looked at; none: not at all.

@@ -301,7 +301,7 @@ pub struct Facts {
     pub units: BTreeMap<String, Observed<Unit>>,
     /// Directories and files whose existence alone counts.
     pub exists: BTreeMap<String, Observed<()>>,
-    /// Targets of the symbolic links that deciders named, as the links have them; Absent if it is no link.
+    /// Where the symbolic links that deciders named lead, by absolute path; `Absent`: there is none.
     pub symlinks: BTreeMap<String, Observed<String>>,
     /// Kernel parameters that deciders named.
     pub sysctls: BTreeMap<String, Observed<String>>,

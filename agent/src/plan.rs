@@ -87,6 +87,13 @@ pub enum Effect {
         /// Absolute path.
         path: String,
     },
+    /// Make `path` a symbolic link to `target`, whatever file or link was there.
+    Link {
+        /// Absolute path.
+        path: String,
+        /// Where it leads, absolute; it need not exist.
+        target: String,
+    },
     /// Make systemd start the unit at boot.
     EnableUnit(String),
     /// The opposite.
@@ -169,6 +176,7 @@ impl fmt::Display for Effect {
         match self {
             Self::WriteFile(file) => write!(f, "write {} (mode {:04o})", file.path, file.mode),
             Self::RemoveFile { path } => write!(f, "remove {path}"),
+            Self::Link { path, target } => write!(f, "link {path} to {target}"),
             Self::EnableUnit(unit) => write!(f, "enable {unit}"),
             Self::DisableUnit(unit) => write!(f, "disable {unit}"),
             Self::StartUnit(unit) => write!(f, "start {unit}"),

@@ -53,16 +53,6 @@ pub fn exists(path: &Path) -> Observed<()> {
     }
 }
 
-/// Where the symbolic link at this path points to, as it has it; Absent if something else or nothing is there.
-pub fn link(path: &Path) -> Observed<String> {
-    match std::fs::read_link(path) {
-        Ok(target) => Observed::Known(target.to_string_lossy().into_owned()),
-        // EINVAL: it is no link (readlink(2)).
-        Err(error) if is_missing(&error) || error.kind() == ErrorKind::InvalidInput => Observed::Absent,
-        Err(error) => Observed::Unknown(format!("could not look at {}: {error}", path.display())),
-    }
-}
-
 /// A sure "not there": no such entry, or a parent that is no directory.
 fn is_missing(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
@@ -124,7 +114,7 @@ pub fn remove(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes a directory and its parents, each of them durable before anything is put into it.
-fn make_directories(directory: &Path) -> anyhow::Result<()> {
+pub(super) fn make_directories(directory: &Path) -> anyhow::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
@@ -155,7 +145,8 @@ fn sweep(directory: &Path, prefix: &str) {
     }
 }
 
-fn sync_directory(directory: &Path) -> anyhow::Result<()> {
+/// Makes what happened to the entries of a directory durable.
+pub(super) fn sync_directory(directory: &Path) -> anyhow::Result<()> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .with_context(|| format!("could not sync the directory {}", directory.display()))
@@ -215,9 +206,12 @@ mod tests {
         let (target, link) = (home.path().join("target"), home.path().join("link"));
         std::fs::write(&target, "theirs").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
-        assert_eq!(self::link(&link).known().map(String::as_str), target.to_str());
+        assert_eq!(crate::world::symlinks::read(&link).known().map(String::as_str), target.to_str());
         replace(&link, 0o600, "ours", accept).await.unwrap();
-        assert!(self::link(&link).is_absent() && self::link(&home.path().join("none")).is_absent());
+        assert!(
+            crate::world::symlinks::read(&link).is_absent()
+                && crate::world::symlinks::read(&home.path().join("none")).is_absent()
+        );
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "theirs");
     }
 

@@ -27,6 +27,7 @@ pub mod onegate;
 mod routes;
 pub mod status_file;
 mod supervisor;
+mod symlinks;
 mod sysctls;
 mod unit_events;
 mod units;
@@ -120,6 +121,7 @@ impl Machine {
         match effect {
             Effect::WriteFile(file) => files::write(file).await,
             Effect::RemoveFile { path } => files::remove(Path::new(path)),
+            Effect::Link { path, target } => symlinks::make(Path::new(path), Path::new(target)),
             Effect::EnableUnit(unit) => self.systemd.enable(unit, true).await,
             Effect::DisableUnit(unit) => self.systemd.enable(unit, false).await,
             Effect::StartUnit(unit) => self.systemd.queue(Job::Start, unit).await,
@@ -149,7 +151,7 @@ impl World for Machine {
         let mut facts = Facts { now, wall: clock::wall(), entropy: clock::entropy(), ..Facts::default() };
         facts.files = looked(&interests.files, |path| files::read(Path::new(path)));
         facts.exists = looked(&interests.exists, |path| files::exists(Path::new(path)));
-        facts.symlinks = looked(&interests.symlinks, |path| files::link(Path::new(path)));
+        facts.symlinks = looked(&interests.symlinks, |path| symlinks::read(Path::new(path)));
         facts.sysctls = looked(&interests.sysctls, sysctls::read);
         facts.links = links::read();
         let node = Identity::observed(&facts)

@@ -33,6 +33,9 @@ impl Universe {
             Effect::RemoveFile { path } => {
                 machine.disk.files.remove(path);
             }
+            Effect::Link { path, target } => {
+                machine.disk.symlinks.insert(path.clone(), target.clone());
+            }
             Effect::EnableUnit(unit) => {
                 machine.disk.enabled.insert(unit.clone());
             }

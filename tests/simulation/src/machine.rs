@@ -11,6 +11,8 @@ use oneke_agent::service::VmId;
 pub struct Disk {
     /// Files with mode and content.
     pub files: BTreeMap<String, (u32, String)>,
+    /// Symbolic links and where they lead.
+    pub symlinks: BTreeMap<String, String>,
     /// Units that start at boot.
     pub enabled: BTreeSet<String>,
     /// Index of the cluster whose etcd data lies here.

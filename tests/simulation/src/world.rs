@@ -229,8 +229,15 @@ impl World for SimWorld {
             files: interests.files.iter().map(|path| (path.clone(), file(machine, path))).collect(),
             units: interests.units.iter().map(|name| (name.clone(), unit(machine, name))).collect(),
             exists: exists.collect(),
-            symlinks: interests.symlinks.iter().map(|path| (path.clone(), Observed::Absent)).collect(),
             routes: Observed::Known(machine.routes.clone()),
+            symlinks: interests
+                .symlinks
+                .iter()
+                .map(|path| {
+                    let target = machine.disk.symlinks.get(path).cloned();
+                    (path.clone(), target.map_or(Observed::Absent, Observed::Known))
+                })
+                .collect(),
             sysctls: interests
                 .sysctls
                 .iter()

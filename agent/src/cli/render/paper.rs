@@ -28,6 +28,7 @@ pub struct Paper {
     files: BTreeMap<String, File>,
     units: BTreeMap<String, Unit>,
     sysctls: BTreeMap<String, String>,
+    symlinks: BTreeMap<String, String>,
     links: Vec<Link>,
     routes: Routes,
     effects: Vec<Effect>,
@@ -49,6 +50,7 @@ impl Paper {
             files: BTreeMap::new(),
             units: BTreeMap::new(),
             sysctls: BTreeMap::new(),
+            symlinks: BTreeMap::new(),
             links: config.nics.iter().map(link_of).collect(),
             routes: routes_of(config),
             effects: Vec::new(),
@@ -112,6 +114,8 @@ impl World for Paper {
             let value = self.sysctls.get(key).cloned().unwrap_or_else(|| "0".into());
             (key.clone(), Observed::Known(value))
         });
+        let target = |path: &String| (path.clone(), present(self.symlinks.get(path).cloned()));
+        let symlinks = interests.symlinks.iter().map(target).collect();
         let (files, exists, sysctls) = (files.collect(), exists.collect(), sysctls.collect());
         let units = interests
             .units
@@ -130,9 +134,9 @@ impl World for Paper {
             files,
             units,
             exists,
+            symlinks,
             sysctls,
             // Which file configures a NIC is not known offline, nor that /etc/resolv.conf is a link.
-            symlinks: interests.symlinks.iter().map(|path| (path.clone(), Observed::Absent)).collect(),
             routes: Observed::Known(self.routes.clone()),
             links: Observed::Known(self.links.clone()),
             kubernetes: Kubernetes {
@@ -157,6 +161,7 @@ impl World for Paper {
                 self.files.insert(spec.path.clone(), File { mode: spec.mode, content });
             }
             Effect::RemoveFile { path } => drop(self.files.remove(path)),
+            Effect::Link { path, target } => drop(self.symlinks.insert(path.clone(), target.clone())),
             Effect::EnableUnit(unit) => self.unit(unit).enabled = true,
             Effect::DisableUnit(unit) => self.unit(unit).enabled = false,
             Effect::StartUnit(unit) | Effect::RestartUnit(unit) => self.unit(unit).active = Active::Active,
