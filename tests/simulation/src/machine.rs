@@ -61,6 +61,8 @@ pub struct Machine {
     pub token: String,
     /// It was recreated with an empty disk at least once.
     pub recreated: bool,
+    /// Its agent told READY=YES since its disk was last empty: from then on it starts by itself (invariant 2).
+    pub told_ready: bool,
     /// Passes of its agent in the current simulated minute: a spinning agent is caught by this.
     pub passes: (u64, u32),
 }
@@ -80,6 +82,7 @@ impl Machine {
             context: String::new(),
             token: String::new(),
             recreated: false,
+            told_ready: false,
             passes: (0, 0),
         }
     }
