@@ -68,7 +68,7 @@ impl Machine {
         self.ports = guest::ports(&variables);
         network::plug(&name(self.id), &self.ports)?;
         let root = self.mount(image)?;
-        guest::configure(&root, &variables)?;
+        guest::configure(&root, &name(self.id), &variables)?;
         let bind = self.insert_context(context, &root)?;
         let cgroups = host::cgroups(&name(self.id))?;
         self.running = Some(self.start(&root, &bind, &cgroups)?);
