@@ -81,7 +81,7 @@ fn a_good_context_is_0_and_every_problem_of_a_bad_one_is_listed() {
 fn variables_are_shown_verbatim_and_secrets_only_on_demand() {
     let (text, code) = on(CONTEXT, &["context"]);
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("ETH0_IP=10.0.0.7\n") && text.contains("PASSWORD=(secret)\n"), "{text}");
+    assert!(text.contains("ETH0_IP='10.0.0.7'\n") && text.contains("PASSWORD='(secret)'\n"), "{text}");
     let (text, _) = on(CONTEXT, &["context", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(json["ONEAPP_K8S_EXTRA_SANS"], "localhost,127.0.0.1");

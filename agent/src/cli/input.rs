@@ -4,9 +4,11 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use crate::context::Vars;
+use super::{Exit, print};
+use crate::context::show;
 use crate::facts::Observed;
 use crate::plan::Secret;
+use crate::service::Role;
 use crate::world::{ContextSource, clock};
 
 /// The context's text.
@@ -18,17 +20,15 @@ pub fn text(file: Option<&Path>) -> anyhow::Result<Secret> {
     match (read, file) {
         (Observed::Known(text), _) => Ok(text),
         (Observed::Absent, Some(file)) => bail!("there is no {}", file.display()),
-        (Observed::Absent, None) => {
-            bail!(
-                "this machine has no context: no CONTEXT CD-ROM and no /context directory; name a file with --context"
-            )
-        }
+        (Observed::Absent, None) => bail!(
+            "this machine has no context: no CONTEXT CD-ROM and no /context directory; name a file with --context"
+        ),
         (Observed::Unknown(why), _) => bail!("{why}"),
     }
 }
 
-/// The variables of a context's text; `Err` is for the operator.
-pub fn vars(text: &Secret, file: Option<&Path>) -> Result<Vars, String> {
-    let name = file.map_or_else(|| "context.sh".into(), |file| file.display().to_string());
-    Vars::parse(text.expose()).map_err(|error| format!("{name} is no context file: {error}"))
+/// Lists what is wrong with a context that a command cannot use.
+pub fn refuse(text: &Secret, role: Option<Role>) -> anyhow::Result<Exit> {
+    print(&show::Check::of(text.expose(), role).to_string())?;
+    Ok(Exit::Context)
 }

@@ -125,6 +125,9 @@ struct Check {
     /// Hold it against one role's rules (vnf, master, worker, storage, or a worker group's name) instead of every role's
     #[arg(long, value_name = "ROLE", value_parser = role)]
     role: Option<Role>,
+    /// Print problems and warnings as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -67,7 +67,7 @@ fn difference(file: &FileSpec, now: &Observed<crate::facts::File>) -> String {
 fn page(steps: &[Step], report: &Report) -> String {
     let mut page = String::new();
     for problem in &report.problems {
-        writeln!(page, "problem  {problem}").expect("writing to a String cannot fail");
+        writeln!(page, "problem: {problem}").expect("writing to a String cannot fail");
     }
     for standing in &report.conditions {
         writeln!(page, "{}", standing.condition).expect("writing to a String cannot fail");

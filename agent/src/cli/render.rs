@@ -15,7 +15,7 @@ use self::paper::Paper;
 use self::recorded::Recorded;
 use super::text::count;
 use super::{Exit, Render, input, print};
-use crate::context::Config;
+use crate::context::{Config, Vars};
 use crate::driver::{Driver, Report};
 use crate::plan::{Effect, Status};
 use crate::world::files;
@@ -27,22 +27,17 @@ const MOST_PASSES: u32 = 200;
 
 /// Renders, writes, and prints what is not a file.
 pub fn render(arguments: &Render) -> anyhow::Result<Exit> {
-    let file = Some(arguments.context.as_path());
-    let text = input::text(file)?;
-    let vars = match input::vars(&text, file) {
-        Ok(vars) => vars,
-        Err(problem) => return refused(&[problem]),
-    };
+    let text = input::text(Some(&arguments.context))?;
     let recorded = Recorded::read(arguments.onegate.as_deref())?;
     let Some(role) = arguments.role.clone().or_else(|| recorded.role()) else {
         bail!(
             "no role: name one with --role, or record OneGate's answer for this VM as vm.json (--onegate DIR)"
         );
     };
-    let config = match Config::read(&vars, Some(role.clone())) {
-        Ok(config) => config,
-        Err(problems) => return refused(&problems.iter().map(ToString::to_string).collect::<Vec<_>>()),
-    };
+    // What does not parse, or is wrong for the role, is listed; nothing is written then.
+    let config =
+        Vars::parse(text.expose()).ok().and_then(|vars| Config::read(&vars, Some(role.clone())).ok());
+    let Some(config) = config else { return input::refuse(&text, Some(role)) };
     let mut paper = Paper::new(text, &config, &role, recorded);
     let report = super::runtime()?.block_on(settle(&mut paper));
     for (path, file) in paper.files() {
@@ -56,12 +51,6 @@ pub fn render(arguments: &Render) -> anyhow::Result<Exit> {
     }
     print(&page(&paper, &report, &arguments.out))?;
     Ok(Exit::Done)
-}
-
-fn refused(problems: &[String]) -> anyhow::Result<Exit> {
-    let text: String = problems.iter().map(|problem| format!("problem  {problem}\n")).collect();
-    print(&format!("{text}{}: nothing is written\n", count(problems.len(), "problem")))?;
-    Ok(Exit::Context)
 }
 
 /// Runs passes until the paper machine stays as it is.
@@ -108,7 +97,7 @@ fn write_page(page: &mut String, paper: &Paper, report: &Report) -> std::fmt::Re
         writeln!(page, "\nThen it would wait for:")?;
         unmet.iter().try_for_each(|standing| writeln!(page, "  {}", standing.condition))?;
     }
-    report.warnings.iter().try_for_each(|warning| writeln!(page, "\nwarning  {warning}"))
+    report.warnings.iter().try_for_each(|warning| writeln!(page, "\nwarning: {warning}"))
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ pub(super) fn path(text: &str) -> Option<String> {
     let text = text.trim();
     let clean = !text.contains(|c: char| c.is_whitespace() || c.is_control());
     let inside = text.len() > 1 && !text.split('/').any(|part| part == "..");
-    let absolute = text.starts_with('/') && text.trim_matches('/') != "";
+    let absolute = text.starts_with('/') && !text.trim_matches('/').is_empty();
     (clean && inside && absolute).then(|| text.trim_end_matches('/').to_owned())
 }
 

@@ -110,7 +110,14 @@ fn render_instance(text: &mut String, instance: &Instance, names: &Names, peers:
     if !instance.vips.is_empty() {
         text.push_str("    virtual_ipaddress {\n");
         for vip in &instance.vips {
-            text.push_str(&format!("        {}/{} dev {}\n", vip.ip, vip.prefix, names.of(vip.nic)));
+            // Left to itself Keepalived gives everything up when the NIC of any address is down.
+            let untracked = if vip.nic == instance.nic { "" } else { " no_track" };
+            text.push_str(&format!(
+                "        {}/{} dev {}{untracked}\n",
+                vip.ip,
+                vip.prefix,
+                names.of(vip.nic)
+            ));
         }
         text.push_str("    }\n");
     }

@@ -1,46 +1,57 @@
-//! Where the context comes from: a file that was named, or the directory `/context`.
+//! The context as the loop asks for it: read again only when it looks different from outside.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::context_source::{self, ContextFiles, Fingerprint};
 use crate::facts::{Moment, Observed};
 use crate::plan::Secret;
 
-/// A source of context.
+/// A source of context, and what was last read of it.
 #[derive(Debug)]
 pub struct ContextSource {
-    path: PathBuf,
-    seen: Option<std::time::SystemTime>,
+    source: context_source::ContextSource,
+    seen: Option<Fingerprint>,
+    files: Option<ContextFiles>,
 }
 
 impl ContextSource {
     /// The file that was named, else the machine's own.
     pub fn new(file: Option<&Path>) -> Self {
-        Self { path: file.map_or_else(|| "/context/context.sh".into(), Path::to_path_buf), seen: None }
+        let source =
+            file.map_or_else(context_source::ContextSource::machine, context_source::ContextSource::file);
+        Self { source, seen: None, files: None }
     }
 
-    /// Reads it.
+    /// Reads it; costs two or three sectors if it has not changed.
     pub async fn read(&mut self, _now: Moment) -> Observed<Secret> {
-        self.seen = modified(&self.path);
-        super::files::read(&self.path).map(|file| file.content)
+        match self.look() {
+            Ok(Some(files)) => Observed::Known(files.context_sh),
+            Ok(None) => Observed::Absent,
+            Err(error) => Observed::Unknown(format!("{error:#}")),
+        }
     }
 
-    /// The OneGate token beside it.
+    fn look(&mut self) -> anyhow::Result<Option<ContextFiles>> {
+        let seen = self.source.fingerprint()?;
+        if self.files.is_none() || seen.is_none() || seen != self.seen {
+            self.files = self.source.read()?;
+            self.seen = seen;
+        }
+        Ok(self.files.clone())
+    }
+
+    /// The OneGate token that came with what was last read.
     pub fn token(&self) -> Option<Secret> {
-        let file = super::files::read(&self.path.with_file_name("token.txt"));
-        file.known().map(|file| Secret::new(file.content.expose().trim()))
+        self.files.as_ref()?.token.clone()
     }
 
-    /// Looks again at the next read.
+    /// Reads everything anew the next time.
     pub fn forget(&mut self) {
         self.seen = None;
     }
 
-    /// Whether it is another one than was read.
+    /// Whether it is another one than was read. What cannot be looked at is no change: the next pass says why.
     pub fn has_changed(&self) -> bool {
-        modified(&self.path) != self.seen
+        self.source.fingerprint().is_ok_and(|now| now != self.seen)
     }
-}
-
-fn modified(path: &Path) -> Option<std::time::SystemTime> {
-    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }

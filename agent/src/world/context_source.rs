@@ -4,19 +4,17 @@
 //! blocking reads will do.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use super::context_disk::{self, Mounted};
 use super::iso9660::Image;
 use crate::plan::{Secret, digest};
 
 /// Larger files are not read at all. The parser's own limit is 16 times smaller, and tells the line.
 const MOST: u32 = 16 << 20;
-/// The label that oned gives its disk.
-const LABEL: &str = "CONTEXT";
 
 /// Where to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +50,7 @@ impl ContextSource {
     pub fn machine() -> Self {
         Self {
             place: Place::Machine {
-                link: format!("/dev/disk/by-label/{LABEL}").into(),
+                link: format!("/dev/disk/by-label/{}", context_disk::LABEL).into(),
                 blocks: "/sys/class/block".into(),
                 devices: "/dev".into(),
                 directory: "/context".into(),
@@ -94,80 +92,41 @@ impl ContextSource {
     /// # Errors
     /// As [`ContextSource::read`].
     pub fn fingerprint(&self) -> anyhow::Result<Option<Fingerprint>> {
-        self.open()?.map(|mut files| files.fingerprint()).transpose()
+        Ok(match self.place()? {
+            None => None,
+            Some(Found::File(path)) => Some(Fingerprint(digest(&stamps(&path)))),
+            Some(Found::Disk(device)) => Some(Fingerprint(digest(&context_disk::outside(&device)?))),
+        })
     }
 
     fn open(&self) -> anyhow::Result<Option<Files>> {
+        Ok(match self.place()? {
+            None => None,
+            Some(Found::File(path)) => Some(Files::Named(path)),
+            Some(Found::Disk(device)) => Some(Files::on_disk(&device)?),
+        })
+    }
+
+    fn place(&self) -> anyhow::Result<Option<Found>> {
+        let file = |path: &Path| path.exists().then(|| Found::File(path.to_path_buf()));
         match &self.place {
-            Place::File(path) => Ok(path.exists().then(|| Files::Named(path.clone()))),
+            Place::File(path) => Ok(file(path)),
             Place::Machine { link, blocks, devices, directory } => {
-                let found = disk(link, blocks, devices);
-                let in_directory = || {
-                    let there = directory.join("context.sh").exists();
-                    there.then(|| Files::Named(directory.join("context.sh")))
-                };
-                match found {
-                    Ok(Some(device)) => Files::on_disk(&device).map(Some),
-                    Ok(None) => Ok(in_directory()),
-                    Err(error) => in_directory().map(Some).ok_or(error),
+                let context = directory.join("context.sh");
+                match context_disk::find(link, blocks, devices) {
+                    Ok(Some(device)) => Ok(Some(Found::Disk(device))),
+                    Ok(None) => Ok(file(&context)),
+                    Err(error) => file(&context).map(Some).ok_or(error),
                 }
             }
         }
     }
 }
 
-/// The device with the label; the error is of a device that could not be asked, if no other has it.
-fn disk(link: &Path, blocks: &Path, devices: &Path) -> anyhow::Result<Option<PathBuf>> {
-    if let Ok(device) = link.canonicalize() {
-        return Ok(Some(device));
-    }
-    let Ok(entries) = blocks.read_dir() else { return Ok(None) };
-    let mut names: Vec<_> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-    names.retain(|name| !["loop", "ram", "zram"].iter().any(|kind| name.starts_with(kind)));
-    names.sort();
-    let mut unseen = None;
-    for name in names {
-        let device = devices.join(name);
-        match label(&device) {
-            Ok(label) if label.as_deref() == Some(LABEL) => return Ok(Some(device)),
-            Ok(_) => {}
-            Err(error) => unseen = Some(error),
-        }
-    }
-    unseen.map_or(Ok(None), Err)
-}
-
-/// The label of the file system on a device, of the kinds that are probed here. A drive without a medium and a device
-/// without a node (another container's) have none.
-fn label(device: &Path) -> anyhow::Result<Option<String>> {
-    let looking = || format!("could not look for a label on {}", device.display());
-    let mut file = match File::open(device) {
-        Ok(file) => file,
-        Err(error) if is_absent(&error) => return Ok(None),
-        Err(error) => return Err(error).with_context(looking),
-    };
-    if let Some(label) = ext_label(&mut file).with_context(looking)? {
-        return Ok(Some(label));
-    }
-    Ok(Image::open(file).with_context(looking)?.map(|image| image.label()))
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    let code = error.raw_os_error().map(nix::errno::Errno::from_raw);
-    error.kind() == io::ErrorKind::NotFound
-        || matches!(code, Some(nix::errno::Errno::ENOMEDIUM | nix::errno::Errno::ENXIO))
-}
-
-/// `s_volume_name` of an ext2, ext3 or ext4 superblock (linux/Documentation/filesystems/ext4/super.rst).
-fn ext_label(file: &mut File) -> io::Result<Option<String>> {
-    let mut superblock = Vec::new();
-    file.seek(SeekFrom::Start(1024))?;
-    file.take(1024).read_to_end(&mut superblock)?;
-    if superblock.get(0x38..0x3a) != Some(&[0x53, 0xef]) {
-        return Ok(None);
-    }
-    let name = superblock.get(0x78..0x88).unwrap_or_default();
-    Ok(Some(String::from_utf8_lossy(name).trim_end_matches('\0').to_owned()))
+/// Where a context was found.
+enum Found {
+    Disk(PathBuf),
+    File(PathBuf),
 }
 
 /// The files of a context, where they were found.
@@ -227,19 +186,6 @@ impl Files {
             anyhow::anyhow!("{name} of {} is no UTF-8 in line {line}", self.origin())
         })
     }
-
-    fn fingerprint(&mut self) -> anyhow::Result<Fingerprint> {
-        let origin = self.origin();
-        let outside = match self {
-            Self::Image { image, .. } => {
-                let bytes = image.fingerprint().with_context(|| format!("could not read {origin}"))?;
-                bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-            }
-            Self::Mounted { mounted, .. } => stamps(&mounted.path().join("context.sh")),
-            Self::Named(path) => stamps(path),
-        };
-        Ok(Fingerprint(digest(&format!("{origin} {outside}"))))
-    }
 }
 
 /// A file of at most [`MOST`] bytes; `None` if it is not there.
@@ -264,41 +210,6 @@ fn stamps(path: &Path) -> String {
         seen.map_or_else(|error| error.kind().to_string(), |seen| format!("{seen:?}"))
     };
     format!("{} {}", stamp(path), stamp(&path.with_file_name("token.txt")))
-}
-
-/// A file system that is mounted read-only in a private directory until this is dropped.
-struct Mounted(tempfile::TempDir);
-
-impl Mounted {
-    /// Kinds that oned or people put a context on; the kernel tells which it is.
-    const KINDS: [(&str, Option<&str>); 4] =
-        // Without `noload` even a read-only mount replays the journal, that is, writes to the disk.
-        [("ext4", Some("noload")), ("vfat", None), ("xfs", Some("norecovery")), ("udf", None)];
-
-    fn new(device: &Path) -> anyhow::Result<Self> {
-        let directory =
-            tempfile::tempdir_in("/run").context("could not make a directory for the context disk")?;
-        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        let mut faults = Vec::new();
-        for (kind, options) in Self::KINDS {
-            match mount(Some(device), directory.path(), Some(kind), flags, options) {
-                Ok(()) => return Ok(Self(directory)),
-                Err(error) => faults.push(format!("{kind}: {error}")),
-            }
-        }
-        bail!("could not mount the context disk {} ({})", device.display(), faults.join("; "))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // A lazy unmount fails only if nothing is mounted, and then there is nothing to undo.
-        let _ = umount2(self.0.path(), MntFlags::MNT_DETACH);
-    }
 }
 
 #[cfg(test)]
@@ -399,5 +310,50 @@ mod tests {
         let (both, again) = fingerprint("both");
         assert!(both.is_some() && both == again);
         assert_ne!(both, fingerprint("xorriso").0);
+    }
+
+    /// A disk that is no image, as a machine has it.
+    #[test]
+    #[ignore = "needs root and a loop device: cargo test -p oneke-agent -- --ignored a_disk_that_is_no_image"]
+    fn a_disk_that_is_no_image_is_mounted_and_unmounted() {
+        let root = tempfile::tempdir().unwrap();
+        let (files, disk) = (root.path().join("files"), root.path().join("disk"));
+        std::fs::create_dir(&files).unwrap();
+        std::fs::write(files.join("context.sh"), "VMID='8'\n").unwrap();
+        std::fs::write(files.join("token.txt"), "abc=\n").unwrap();
+        let run = |command: &mut std::process::Command| {
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        let mut mkfs = std::process::Command::new("mkfs.ext4");
+        run(mkfs.args(["-q", "-L", "CONTEXT", "-d"]).arg(&files).arg(&disk).arg("4M"));
+        let before = std::fs::read(&disk).unwrap();
+        let device = run(std::process::Command::new("losetup").args(["--find", "--show"]).arg(&disk));
+        let source = machine(root.path(), &[]);
+        std::os::unix::fs::symlink(&device, root.path().join("by-label")).unwrap();
+        let read = source.read();
+        let mounted = std::fs::read_to_string("/proc/self/mounts").unwrap().contains(&device);
+        let seen = (source.fingerprint().unwrap(), source.fingerprint().unwrap());
+        run(std::process::Command::new("losetup").args(["--detach", &device]));
+        let files = read.unwrap().unwrap();
+        assert_eq!((files.context_sh.expose(), files.token.unwrap().expose()), ("VMID='8'\n", "abc="));
+        assert!(!mounted, "{device} is still mounted");
+        assert!(seen.0.is_some() && seen.0 == seen.1);
+        assert!(std::fs::read(&disk).unwrap() == before, "the disk was written to");
+    }
+
+    #[test]
+    fn an_ext_disk_is_found_by_its_label() {
+        let root = tempfile::tempdir().unwrap();
+        let source = machine(root.path(), &[("vdb", "")]);
+        let mut superblock = vec![0; 4096];
+        superblock[1024 + 0x38..1024 + 0x3a].copy_from_slice(&[0x53, 0xef]);
+        superblock[1024 + 0x78..1024 + 0x7f].copy_from_slice(b"CONTEXT");
+        std::fs::write(root.path().join("dev/vdb"), &superblock).unwrap();
+        assert!(source.fingerprint().unwrap().is_some());
+        superblock[1024 + 0x78] = b'X';
+        std::fs::write(root.path().join("dev/vdb"), &superblock).unwrap();
+        assert_eq!(source.fingerprint().unwrap(), None);
     }
 }

@@ -13,6 +13,7 @@ pub mod clock;
 mod cloud;
 mod command;
 mod context_adapter;
+mod context_disk;
 pub mod context_source;
 mod events;
 pub mod files;

@@ -57,11 +57,13 @@ impl Systemd {
         let manager = ManagerProxy::new(&connection).await?;
         let listed = manager.list_units_by_names(names.to_vec()).await?;
         let mut units = Units::new();
-        for (name, _, load, active, _, _, path, ..) in listed {
+        for (name, _, load, active, _, _, path, _, job, _) in listed {
             self.watches.watch(&connection, &name, path.as_str()).await?;
-            let unit = match load.as_str() {
-                "not-found" => Observed::Absent,
-                _ => Observed::Known(details(&connection, &manager, &name, path.as_str(), &active).await?),
+            let unit = if load == "not-found" {
+                Observed::Absent
+            } else {
+                let active = with_job(active_of(&active)?, &job);
+                Observed::Known(details(&connection, &manager, &name, path.as_str(), active).await?)
             };
             units.insert(name, unit);
         }
@@ -159,7 +161,7 @@ async fn details(
     manager: &ManagerProxy<'_>,
     name: &str,
     path: &str,
-    active: &str,
+    active: Active,
 ) -> anyhow::Result<Unit> {
     let (mut restarts, mut status) = (0, String::new());
     if name.ends_with(".service") {
@@ -173,7 +175,7 @@ async fn details(
     }
     // A unit that was made by a generator or at run time has no file, which is an error here: then it is not enabled.
     let enabled = manager.get_unit_file_state(name.to_owned()).await.is_ok_and(|state| state == "enabled");
-    Ok(Unit { active: active_of(active)?, enabled, restarts, status, loaded: loaded(name) })
+    Ok(Unit { active, enabled, restarts, status, loaded: loaded(name) })
 }
 
 /// `ActiveState` by systemd's words.
@@ -188,6 +190,16 @@ fn active_of(word: &str) -> anyhow::Result<Active> {
         "deactivating" => Active::Deactivating,
         other => bail!("systemd calls a state {other:?}, which is not known"),
     })
+}
+
+/// A unit whose start is queued (it waits for the network, say) is on its way up, though systemd calls it inactive: to
+/// start it again would change nothing.
+fn with_job(active: Active, job: &str) -> Active {
+    match (active, job) {
+        (Active::Inactive | Active::Failed, "start" | "restart") => Active::Activating,
+        (Active::Active, "stop") => Active::Deactivating,
+        (active, _) => active,
+    }
 }
 
 /// A unit file or drop-in that was written since systemd read it is read before the unit starts by it.
@@ -269,5 +281,12 @@ mod tests {
         assert_eq!(active_of("failed").unwrap(), Active::Failed);
         assert_eq!(active_of("refreshing").unwrap(), Active::Reloading);
         assert!(active_of("hibernating").is_err());
+    }
+
+    #[test]
+    fn a_queued_start_counts() {
+        assert_eq!(with_job(Active::Inactive, "start"), Active::Activating);
+        assert_eq!(with_job(Active::Inactive, ""), Active::Inactive);
+        assert_eq!(with_job(Active::Active, "reload"), Active::Active);
     }
 }

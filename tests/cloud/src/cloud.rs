@@ -66,6 +66,12 @@ pub(crate) enum Timer {
     FinishErase { vm: VmId, rest: crate::attributes::Attributes },
 }
 
+impl Timer {
+    fn is_oneflows(&self) -> bool {
+        !matches!(self, Self::VmGoesOn { .. } | Self::Deadline { .. } | Self::FinishErase { .. })
+    }
+}
+
 impl Cloud {
     /// An empty cloud at time zero.
     pub fn new(options: Options) -> Self {
@@ -175,6 +181,10 @@ impl Cloud {
 
     fn run(&mut self, at: Duration, timer: Timer) {
         match timer {
+            // It does nothing while it is down, and goes on where it was.
+            timer if self.faults.oneflow_down && timer.is_oneflows() => {
+                self.at(at + self.options.timing.reaction, timer);
+            }
             Timer::VmGoesOn { vm, generation, to } if self.is_generation(vm, generation) => {
                 self.enter(at, vm, to)
             }

@@ -24,7 +24,8 @@ pub struct Faults {
     pub error_kinds: BTreeSet<Kind>,
     /// Answers 401 to a good request; a real server does so to about one in 1,000 under load.
     pub unauthorized_one_in: u32,
-    /// OneFlow is down: 404 for everything about the service.
+    /// OneFlow is down: 404 for everything about the service, and nothing happens to services; what
+    /// VMs do meanwhile it finds out afterwards.
     pub oneflow_down: bool,
     /// oned is down: 401 for everything.
     pub oned_down: bool,

@@ -215,17 +215,14 @@ impl Cloud {
         }
     }
 
-    /// OneFlow's way to end a VM: terminate, and if that is refused, delete.
+    /// OneFlow's way to end a VM: terminate, and if that is refused (as for one that somebody else is
+    /// shutting down), delete.
     pub(crate) fn end(&mut self, at: Duration, vm: VmId, hard: bool) {
-        if self.terminate_now(at, vm, hard).is_err() && !self.is_leaving(vm) {
-            // A VM that is DONE already refuses this too, and that is all that was wanted.
-            self.delete_now(at, vm).ok();
+        let has_gone = [VmState::Epilog, VmState::CleanupDelete, VmState::Done];
+        let is_needed = self.vms.get(&vm).is_some_and(|vm| !has_gone.contains(&vm.state));
+        if is_needed && self.terminate_now(at, vm, hard).is_err() {
+            self.delete_now(at, vm).expect("a VM that is not DONE can be deleted");
         }
-    }
-
-    fn is_leaving(&self, vm: VmId) -> bool {
-        let leaving = [VmState::Shutdown, VmState::Epilog, VmState::CleanupDelete];
-        self.vms.get(&vm).is_some_and(|vm| leaving.contains(&vm.state))
     }
 
     fn stop(&mut self, at: Duration, vm: VmId, state: VmState, hard: bool) {

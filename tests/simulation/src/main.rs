@@ -19,14 +19,9 @@ struct Cli {
 enum Command {
     /// Bring up one service on a kind day and tell the story.
     Service(Service),
-    /// Run many seeds; print each broken law with its seed. Exit code 1 if there is any.
-    Seeds(Seeds),
-    /// Replay one seed and tell its story.
-    Replay {
-        /// As a failing run printed it.
-        #[arg(long)]
-        seed: u64,
-    },
+    /// Run many seeds and print each broken law with its seed; or replay one seed and tell its story. Exit code 1 if
+    /// a law was broken.
+    Run(Run),
 }
 
 #[derive(Args)]
@@ -46,13 +41,16 @@ struct Service {
 }
 
 #[derive(Args)]
-struct Seeds {
-    /// How many.
+struct Run {
+    /// How many seeds.
     #[arg(long, default_value_t = 1_000)]
-    count: u64,
-    /// The first one.
+    seeds: u64,
+    /// The first of them.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Replay this one, as a failing run printed it.
+    #[arg(long, conflicts_with_all = ["seeds", "from"])]
+    seed: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -61,8 +59,8 @@ fn main() -> ExitCode {
             let vms = [size.vnf, size.masters, size.workers, size.storage];
             tell(&Scenario::calm(Size { vms, plain: false }))
         }
-        Command::Replay { seed } => tell(&Scenario::from_seed(seed)),
-        Command::Seeds(seeds) => run_all(&seeds),
+        Command::Run(Run { seed: Some(seed), .. }) => tell(&Scenario::from_seed(seed)),
+        Command::Run(run) => run_all(&run),
     }
 }
 
@@ -89,9 +87,9 @@ fn summarise(outcome: &Outcome) {
     );
 }
 
-fn run_all(seeds: &Seeds) -> ExitCode {
-    let next = Arc::new(AtomicU64::new(seeds.from));
-    let end = seeds.from + seeds.count;
+fn run_all(run: &Run) -> ExitCode {
+    let next = Arc::new(AtomicU64::new(run.from));
+    let end = run.from + run.seeds;
     let broken = Arc::new(Mutex::new(Vec::new()));
     let hours = Arc::new(AtomicU64::new(0));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -122,12 +120,12 @@ fn run_all(seeds: &Seeds) -> ExitCode {
     broken.dedup();
     println!(
         "{} seeds, {} simulated hours, {} seeds broke a law",
-        seeds.count,
+        run.seeds,
         hours.load(Ordering::Relaxed) / 3_600,
         broken.len()
     );
     for seed in broken.iter().take(20) {
-        println!("replay with: oneke-simulation replay --seed {seed}");
+        println!("replay with: oneke-simulation run --seed {seed}");
     }
     if broken.is_empty() && !panicked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

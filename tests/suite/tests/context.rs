@@ -112,3 +112,27 @@ fn keys_that_oneflow_damaged_read_as_those_that_it_did_not() {
 fn the_manual_of_variables_is_fresh() {
     expect(&root().join("docs/context-variables.md"), &table::markdown()).unwrap();
 }
+
+/// What the code reads by name stands in the table, so that the manual and `check` know it.
+#[test]
+fn the_table_has_every_variable_that_the_code_names() {
+    let mut files = vec![root().join("agent/src")];
+    let mut missing = Vec::new();
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(path.read_dir().unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = if path.extension().is_some_and(|end| end == "rs") { read(&path) } else { String::new() };
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for literal in code.split('"').skip(1).step_by(2).filter(|text| text.starts_with("ONEAPP_")) {
+            let name =
+                literal.split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_').next();
+            let name = name.unwrap_or_default();
+            if !table::all().any(|variable| variable.name.starts_with(name) || variable.matches(name)) {
+                missing.push(format!("{name} ({})", path.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}

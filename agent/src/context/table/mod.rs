@@ -303,14 +303,14 @@ mod tests {
     #[test]
     fn defaults_are_of_their_form() {
         for role in ["vnf", "master", "worker", "storage"].map(|name| Role::from(name.to_owned())) {
-            let own = all()
-                .filter(|variable| variable.roles.meets(Roles::of(&role)) && !variable.default.is_empty());
-            let set = own.map(|variable| {
-                let name: String =
-                    variable.name.chars().map(|c| if c.is_ascii_lowercase() { '0' } else { c }).collect();
-                (name, variable.default)
+            // An option of a listener that is not there is refused for that.
+            let own = all().filter(|variable| {
+                variable.roles.meets(Roles::of(&role))
+                    && !variable.default.is_empty()
+                    && !variable.name.contains("LBn")
             });
-            let vars: Vars = set.filter(|(name, _)| !name.contains("_LB0_")).collect();
+            let set = own.map(|variable| (variable.name.replace(['x', 'n'], "0"), variable.default));
+            let vars: Vars = set.collect();
             assert_eq!(Config::read(&vars, Some(role.clone())).map(|_| ()), Ok(()), "{role}");
         }
     }

@@ -336,6 +336,10 @@ token: "K10ab::node:cd"
         let there = on_disk(old).unwrap();
         assert_eq!(there.node_name.as_deref(), Some("oneke-ip-172-20-0-100"));
         assert_eq!((there.server, there.node_ip), (None, None));
+        // A short token of the user's own may look like a number.
+        let short = on_disk("token: 0123\nnode-ip: [10.0.0.1, fd00::1]\ndebug: true\n").unwrap();
+        assert_eq!(short.token, Some(Secret::new("0123")));
+        assert_eq!(short.node_ip, Some([10, 0, 0, 1].into()));
         assert_eq!(on_disk("").unwrap(), OnDisk::default());
         assert_eq!(on_disk("# ours\n\n").unwrap(), OnDisk::default());
     }
@@ -399,5 +403,15 @@ token: "K10ab::node:cd"
         assert!(text.contains("ingress-controller: \"traefik\"\n"), "{text}");
         let worker = render(&config, &worker(), &pinned(), &joins(), &shape(1, 1, 0));
         assert!(!worker.contains("cni"), "{worker}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_file_is_read_or_refused(text in "([a-z-]{0,12}: ?[^a]{0,12}\n){0,6}|.{0,80}") {
+            let secret = format!("{text}\ntoken: K10secret");
+            if let Err(why) = on_disk(&secret) {
+                proptest::prop_assert!(!why.contains("K10secret"), "{}", why);
+            }
+        }
     }
 }

@@ -14,6 +14,7 @@ mod fixture;
 pub mod flags;
 mod host;
 mod links;
+mod template;
 pub mod yaml;
 
 use std::net::IpAddr;

@@ -7,7 +7,7 @@ use super::service::{FlowState, Node, Role, Service, Watched};
 use crate::attributes::{Attributes, Value};
 use crate::cloud::{Cloud, Refused, Timer};
 use crate::create::{Draft, NicRequest};
-use crate::id::{ServiceId, VmId};
+use crate::id::ServiceId;
 use crate::options::UserInputs;
 use crate::templates::{RoleTemplate, ServiceTemplate, Templates};
 use crate::text;
@@ -44,7 +44,8 @@ impl Cloud {
     /// `oneflow-template instantiate`: a new service, whose first roles are deployed at once.
     ///
     /// # Errors
-    /// If an input, a network or a role is unknown, or a network has no address left.
+    /// If an input, a network or a role is unknown. A network without a free address makes the
+    /// deployment fail instead.
     pub fn instantiate(
         &mut self,
         now: Duration,
@@ -52,8 +53,13 @@ impl Cloud {
         request: &Instantiate,
     ) -> Result<ServiceId, Refused> {
         self.tick(now);
+        self.expect_oneflow()?;
         let template = &templates.service;
         check(template, request)?;
+        let known = |name: &&String| self.networks.iter().any(|network| network.spec.name == **name);
+        if let Some(name) = request.networks.values().find(|name| !known(name)) {
+            return Err(Refused(format!("there is no network {name:?}")));
+        }
         let mut inputs = template.default_inputs();
         inputs.extend(request.inputs.clone());
         let id = ServiceId(self.next_service);
@@ -80,25 +86,19 @@ impl Cloud {
         self.next_service += 1;
         self.services.insert(id, service);
         self.set_service_state(now, id, FlowState::Deploying);
-        self.deploy_roles(now, id)?;
+        self.deploy_roles(now, id);
         self.at(now + self.options.timing.reaction, Timer::Look(id));
         self.remember(now);
         Ok(id)
     }
 
     /// Creates as many VMs as a role lacks, and lists them.
-    pub(crate) fn add_nodes(
-        &mut self,
-        at: Duration,
-        id: ServiceId,
-        role: usize,
-    ) -> Result<Vec<VmId>, Refused> {
-        let mut added = Vec::new();
+    pub(crate) fn add_nodes(&mut self, at: Duration, id: ServiceId, role: usize) -> Result<(), Refused> {
         loop {
             let service = &self.services[&id];
             let role_now = &service.roles[role];
             if role_now.nodes.len() >= role_now.cardinality as usize {
-                return Ok(added);
+                return Ok(());
             }
             let name = format!("{}_{}_(service_{id})", role_now.name, role_now.next_index);
             let draft = self.draft(service, role_now, name.clone());
@@ -106,7 +106,6 @@ impl Cloud {
             let role_now = &mut self.services.get_mut(&id).expect("it was just read").roles[role];
             role_now.next_index += 1;
             role_now.nodes.push(Node { vm, name, ready: false, leaving: false, alarmed: false });
-            added.push(vm);
         }
     }
 

@@ -77,8 +77,11 @@ impl Cloud {
         }
     }
 
-    /// A READY text was seen in an update of a VM.
+    /// A READY text was in an update of a VM; nobody sees it while OneFlow is down.
     pub(crate) fn ready_seen(&mut self, now: Duration, vm: VmId) {
+        if self.faults.oneflow_down {
+            return;
+        }
         for service in self.services.values_mut() {
             let node = service.roles.iter_mut().flat_map(|role| &mut role.nodes).find(|node| node.vm == vm);
             if let Some(node) = node {
@@ -136,7 +139,7 @@ impl Cloud {
     }
 
     /// Creates the VMs of roles whose parents all run.
-    pub(crate) fn deploy_roles(&mut self, at: Duration, id: ServiceId) -> Result<(), Refused> {
+    pub(crate) fn deploy_roles(&mut self, at: Duration, id: ServiceId) {
         let service = &self.services[&id];
         let runs = |name: &String| service.role(name).is_none_or(|role| role.state == FlowState::Running);
         let due: Vec<usize> = (service.roles.iter().enumerate())
@@ -145,9 +148,14 @@ impl Cloud {
             .collect();
         for index in due {
             self.services.entry(id).and_modify(|service| service.roles[index].state = FlowState::Deploying);
-            self.add_nodes(at, id, index)?;
+            if self.add_nodes(at, id, index).is_err() {
+                self.services
+                    .entry(id)
+                    .and_modify(|service| service.roles[index].state = FlowState::FailedDeploying);
+                self.set_service_state(at, id, FlowState::FailedDeploying);
+                return;
+            }
         }
-        Ok(())
     }
 
     pub(crate) fn set_service_state(&mut self, at: Duration, id: ServiceId, state: FlowState) {
@@ -170,7 +178,14 @@ impl Cloud {
         }
     }
 
+    /// # Errors
+    /// If OneFlow is down.
+    pub(crate) fn expect_oneflow(&self) -> Result<(), Refused> {
+        if self.faults.oneflow_down { Err(Refused("OneFlow is down".to_owned())) } else { Ok(()) }
+    }
+
     pub(crate) fn known_service(&self, id: ServiceId) -> Result<&Service, Refused> {
+        self.expect_oneflow()?;
         self.services.get(&id).ok_or_else(|| Refused(format!("there is no service {id}")))
     }
 
@@ -189,14 +204,12 @@ impl Cloud {
         }
         if service.roles.iter().all(|role| role.state == FlowState::Running) {
             self.set_service_state(at, id, FlowState::Running);
-        } else if self.deploy_roles(at, id).is_err() {
-            self.set_roles(id, |state| state == FlowState::Deploying, FlowState::FailedDeploying);
-            self.set_service_state(at, id, FlowState::FailedDeploying);
-        } else if self.services[&id]
-            .roles
-            .iter()
-            .any(|role| role.state == FlowState::Deploying && role.cardinality == 0)
-        {
+            return;
+        }
+        self.deploy_roles(at, id);
+        let is_empty =
+            |role: &super::service::Role| role.state == FlowState::Deploying && role.cardinality == 0;
+        if self.services[&id].roles.iter().any(is_empty) {
             // A role without VMs makes no event of its own.
             self.at(at + self.options.timing.reaction, Timer::Look(id));
         }

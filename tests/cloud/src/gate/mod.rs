@@ -48,6 +48,11 @@ impl Cloud {
     /// Answers one request. What its `delivery` says about time and damage is the caller's to do.
     pub fn handle(&mut self, now: Duration, request: &Request) -> Response {
         self.tick(now);
+        if now < seconds(self.faults.refuse_until) {
+            let mut nobody = Response::new(503, "");
+            nobody.delivery.fate = Fate::Refused;
+            return nobody;
+        }
         let path = path_segments(request.path());
         let route = route(&request.method, &path);
         let kind = route.kind(request);
@@ -62,7 +67,7 @@ impl Cloud {
         if request.method == "HEAD" {
             response.body.clear();
         }
-        self.damage(now, kind, &mut response);
+        self.damage(kind, &mut response);
         response
     }
 
@@ -127,11 +132,9 @@ impl Cloud {
         }
     }
 
-    fn damage(&mut self, now: Duration, kind: Kind, response: &mut Response) {
+    fn damage(&mut self, kind: Kind, response: &mut Response) {
         response.delivery.delay += seconds(self.faults.latency.get(&kind).copied().unwrap_or_default());
-        if now < seconds(self.faults.refuse_until) {
-            response.delivery.fate = Fate::Refused;
-        } else if !response.body.is_empty() && self.chance.one_in(self.faults.cut_one_in) {
+        if !response.body.is_empty() && self.chance.one_in(self.faults.cut_one_in) {
             let at = self.chance.bits() as usize % response.body.len();
             response.delivery.fate = Fate::CutAfter(at);
         }

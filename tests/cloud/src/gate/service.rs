@@ -83,28 +83,24 @@ impl Cloud {
         if !service.contains(vm) {
             return Err(does_not_contain(id, vm));
         }
-        let fates: Vec<Fate> = service
-            .nodes()
-            .map(|node| node.vm)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .map(|vm| self.fate(vm))
-            .collect();
+        let listed: Vec<VmId> = service.nodes().map(|node| node.vm).collect();
+        let fates: BTreeMap<VmId, Fate> = listed.into_iter().map(|vm| (vm, self.fate(vm))).collect();
         let vms = stale.as_ref().map_or(&self.vms, |stale| &stale.vms);
-        let mut fates = fates.into_iter();
         let mut roles = Vec::new();
         for role in &service.roles {
-            let listed = role.nodes.iter().zip(&mut fates).filter(|(_, fate)| *fate != Fate::Missing);
-            let nodes = listed.map(|(node, fate)| ShownNode {
+            let shown = role.nodes.iter().filter(|node| fates[&node.vm] != Fate::Missing);
+            let nodes = shown.map(|node| ShownNode {
                 deploy_id: node.vm.0,
                 running: None,
-                vm_info: (fate == Fate::Shown).then(|| Info { vm: self.form(now, vms, node, extended) }),
+                vm_info: (fates[&node.vm] == Fate::Shown)
+                    .then(|| Info { vm: self.form(now, vms, node, extended) }),
             });
+            let nodes = nodes.collect();
             roles.push(ShownRole {
                 name: &role.name,
                 cardinality: role.cardinality,
                 state: role.state,
-                nodes: nodes.collect(),
+                nodes,
             });
         }
         let service = Shown { name: &service.name, id: id.to_string(), state: service.state, roles };
