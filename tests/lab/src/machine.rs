@@ -225,7 +225,7 @@ impl Machine {
         if let Some(mut child) = self.running.take() {
             child.wait().context("could not wait for the container")?;
         }
-        network::unplug(&name(self.id))?;
+        network::unplug(&name(self.id), &self.ports)?;
         host::unmount_below(&self.directory)?;
         if let Some(device) = self.device.take() {
             run(&["losetup", "--detach", &device])?;
