@@ -113,10 +113,12 @@ impl<'a> Node<'a> {
             }
             Observed::Absent => None,
         };
-        let service = config
-            .service
-            .or(pinned.as_ref().and_then(|p| p.service))
-            .ok_or_else(|| missing("SERVICE_ID"))?;
+        let told =
+            || facts.me.last.known().and_then(|vm| vm.attribute("SERVICE_ID")).and_then(|id| id.parse().ok());
+        let listed = || facts.service.last.known().map(|service| service.id);
+        let service =
+            config.service.or(pinned.as_ref().and_then(|p| p.service)).or_else(told).or_else(listed);
+        let service = service.ok_or_else(|| missing("SERVICE_ID"))?;
         let own = || config.nics.iter().find_map(|nic| nic.ip.filter(|_| !nic.management)).map(IpAddr::V4);
         let ip = pinned.as_ref().and_then(|p| p.node_ip).or_else(own).ok_or_else(|| missing("an ETHx_IP"))?;
         let name = pinned.and_then(|p| p.node_name).unwrap_or_else(|| node_name(service, role, vm));

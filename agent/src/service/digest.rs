@@ -84,7 +84,7 @@ impl Digest {
     }
 
     fn encode(&self) -> String {
-        let mut groups: BTreeMap<(Slot, &str, Option<u16>), Vec<(&Offer, bool)>> = BTreeMap::new();
+        let mut groups: BTreeMap<Group<'_>, Vec<(&Offer, bool)>> = BTreeMap::new();
         for (offer, gone) in self.offers.iter().map(|o| (o, false)).chain(self.gone.iter().map(|o| (o, true)))
         {
             groups.entry((offer.slot, &offer.listener, offer.listener_port)).or_default().push((offer, gone));
@@ -134,6 +134,9 @@ impl Digest {
         Some(digest)
     }
 }
+
+/// A balancer: whose and which one, where it listens.
+type Group<'a> = (Slot, &'a str, Option<u16>);
 
 fn write_all(text: &mut String, words: std::fmt::Arguments<'_>) {
     text.write_fmt(words).expect("writing to a String cannot fail");

@@ -93,7 +93,7 @@ impl Supervisor {
             let value = request.headers().get(name).and_then(|value| value.to_str().ok());
             value.unwrap_or_default().to_owned()
         };
-        let grant = self.grant(&header("authorization"), caller.as_ref()).await?;
+        let grant = self.grant(&header("authorization"), caller.as_ref(), &header("rke2-node-name")).await?;
         let node = (header("rke2-node-name"), header("rke2-node-password"), header("rke2-node-ip"));
         let body = http::whole(request.into_body()).await.map_err(|error| internal(&error.to_string()))?;
         let server_only = || if grant == Grant::Server { Ok(()) } else { Err(unauthorized()) };
@@ -121,15 +121,16 @@ impl Supervisor {
         }
     }
 
-    /// A token, or the certificate that a node got when it joined: its token may have expired since.
-    async fn grant(&self, header: &str, caller: Option<&Name>) -> Result<Grant, No> {
+    /// A token, or the certificate that this very node got when it joined: its token may have expired since.
+    async fn grant(&self, header: &str, caller: Option<&Name>, name: &str) -> Result<Grant, No> {
         let by_token = match token::from_header(header) {
             Some(credentials) => cluster::grant(&self.store, &credentials)
                 .await
                 .map_err(|error| internal(&error.to_string()))?,
             None => None,
         };
-        let by_certificate = caller.and_then(access::node_of).map(|_| Grant::Agent);
+        let node = caller.and_then(access::node_of).filter(|node| name.is_empty() || *node == name);
+        let by_certificate = node.map(|_| Grant::Agent);
         by_token.or(by_certificate).ok_or_else(unauthorized)
     }
 

@@ -8,8 +8,6 @@
 //! - [`scenario`]: what befalls the service, by seed.
 //! - [`laws`]: the invariants of the design, asserted on the simulated world.
 
-#![expect(clippy::disallowed_methods, reason = "the simulation's clock is tokio's paused one")]
-
 pub mod effects;
 pub mod laws;
 pub mod machine;

@@ -60,7 +60,7 @@ fn check(pod: &Value, budget: &Value) -> Result<(), Refusal> {
         status["desiredHealthy"],
         status["currentHealthy"]
     );
-    Err(Refusal::too_many_requests(&text))
+    Err(Refusal::too_many_requests(text))
 }
 
 /// The budgets about a pod, each with its key, its record, and itself as it is now.

@@ -16,11 +16,13 @@ pub struct Refusal {
     pub reason: &'static str,
     /// The text.
     pub message: String,
+    /// A reason behind the reason, and its text.
+    cause: Option<(&'static str, String)>,
 }
 
 impl Refusal {
     fn new(code: StatusCode, reason: &'static str, message: String) -> Self {
-        Self { code, reason, message }
+        Self { code, reason, message, cause: None }
     }
 
     /// Nobody knows who asks.
@@ -82,9 +84,10 @@ impl Refusal {
     }
 
     /// A disruption budget says: not now.
-    pub fn too_many_requests(budget: &str) -> Self {
-        let message = format!("Cannot evict pod as it would violate the pod's disruption budget. ({budget})");
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+    pub fn too_many_requests(why: String) -> Self {
+        let message = "Cannot evict pod as it would violate the pod's disruption budget.".to_owned();
+        let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
+        Self { cause: Some(("DisruptionBudget", why)), ..refusal }
     }
 
     /// The watcher is too far behind.
@@ -95,10 +98,14 @@ impl Refusal {
 
     /// As the object that a caller or a watcher gets.
     pub fn object(&self) -> Value {
-        json!({
+        let mut object = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
-        })
+        });
+        if let Some((reason, message)) = &self.cause {
+            object["details"] = json!({"causes": [{"reason": reason, "message": message}]});
+        }
+        object
     }
 
     /// As an answer.

@@ -60,14 +60,12 @@ impl Store {
         let answers = crate::parallel::all(questions).await;
         let newest = answers.iter().flatten().map(|reply| reply.term).max().unwrap_or(0);
         if answers.iter().flatten().any(|reply| reply.removed) {
-            log::error(
-                "this node has been removed from the cluster please restart rke2 to rejoin the cluster",
-            );
             self.on_removed();
             return false;
         }
         let mut inner = self.lock();
-        if newest > inner.vote.term && !trial {
+        // Also after a trial: with an older term than the others' this member could never be elected.
+        if newest > inner.vote.term {
             inner.save_vote(Vote { term: newest, whom: None });
             return false;
         }
@@ -118,11 +116,7 @@ impl Store {
     /// A leader that has not heard a majority for an election's time must assume that there is another.
     fn check_majority(&self) {
         let mut inner = self.lock();
-        let members = state::effective_members(&inner.state, &inner.tail);
-        let fresh =
-            |name: &str| inner.progress.get(name).is_some_and(|p| p.heard.elapsed() < self.timing.election);
-        let heard = members.voters().filter(|member| member.name == self.me || fresh(&member.name)).count();
-        if heard >= members.majority() {
+        if inner.has_majority(&self.me, self.timing.election) {
             inner.heard = Instant::now();
         } else if inner.heard.elapsed() > self.timing.election {
             log::warn("raft: stepped down to follower since quorum is not active");

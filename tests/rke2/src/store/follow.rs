@@ -6,6 +6,7 @@ use super::disk::Vote;
 use super::messages::{AppendReply, AppendRequest, InstallRequest, VoteReply, VoteRequest};
 use super::state::{self};
 use super::{Role, Store};
+use crate::log;
 
 impl Store {
     /// Takes a leader's entries if they follow on ours.
@@ -84,9 +85,14 @@ impl Store {
         VoteReply { term: inner.vote.term, granted, removed }
     }
 
-    /// A leader says that we are a member no more.
+    /// We are a member no more.
     pub(super) fn on_removed(&self) {
         let mut inner = self.lock();
+        if !inner.removed {
+            log::error(
+                "this node has been removed from the cluster please restart rke2 to rejoin the cluster",
+            );
+        }
         (inner.removed, inner.role, inner.leader) = (true, Role::Follower, None);
         drop(inner);
         self.moved();

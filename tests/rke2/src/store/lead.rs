@@ -20,7 +20,9 @@ impl Store {
     /// Where the leader is; only while it leads.
     pub(super) fn lead_read(&self) -> Outcome {
         let inner = self.lock();
-        if inner.leads() { Ok(inner.state.revision) } else { Err(StoreError::NoQuorum) }
+        // Within this time nobody else can have been elected: the others wait for a whole election's time.
+        let alone = inner.leads() && inner.has_majority(&self.me, self.timing.election * 3 / 4);
+        if alone { Ok(inner.state.revision) } else { Err(StoreError::NoQuorum) }
     }
 
     /// Writes if the guards hold: one write after another.
@@ -89,9 +91,6 @@ impl Store {
             }
             let members = self.lock().state.members();
             if !members.list.is_empty() && members.get(&self.me).is_none() {
-                log::info(
-                    "this node has been removed from the cluster please restart rke2 to rejoin the cluster",
-                );
                 self.on_removed();
             }
             told.retain(|name| self.members().get(name).is_some());

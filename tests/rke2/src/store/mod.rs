@@ -189,6 +189,14 @@ impl Store {
         self.lock().state.clone()
     }
 
+    /// The state with everything that is on disk, agreed on or not: what a member may look at before it runs.
+    pub fn on_disk(&self) -> State {
+        let inner = self.lock();
+        let mut state = inner.state.clone();
+        inner.tail.iter().for_each(|entry| drop(state.apply(entry)));
+        state
+    }
+
     /// The members as this member knows them, without asking anyone.
     pub fn members(&self) -> Members {
         let inner = self.lock();
@@ -313,6 +321,15 @@ impl Inner {
 
     fn leads(&self) -> bool {
         matches!(self.role, Role::Leader { since } if self.state.revision >= since)
+    }
+
+    /// Whether a leader has heard a majority of the voters within that time.
+    fn has_majority(&self, me: &str, within: Duration) -> bool {
+        let members = state::effective_members(&self.state, &self.tail);
+        let fresh =
+            |name: &str| self.progress.get(name).is_some_and(|progress| progress.heard.elapsed() < within);
+        let heard = members.voters().filter(|member| member.name == me || fresh(&member.name)).count();
+        heard >= members.majority()
     }
 
     /// Writes entries to disk and to the tail. A disk that refuses ends the member.
