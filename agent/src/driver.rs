@@ -4,7 +4,7 @@
 //! matters: the parsed context (so that it is parsed once), the effects of the last pass (so that repeating ones slow
 //! down instead of spinning, invariant 12), and since when each condition stands (restored from the last report).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::context::{Config, Problem, Vars};
 use crate::decide::{decide, interests, role_of};
 use crate::facts::{Facts, Observed};
 use crate::plan::{Condition, Decision, Effect, Reads, Status};
-use crate::service::Role;
+use crate::service::{Role, VmId};
 
 /// What the deciders want to see of the machine, beside the context, the links, OneGate and the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -97,6 +97,8 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_millis(100);
 /// Where repeating effects and failures end up.
 const SLOWEST: Duration = Duration::from_secs(60);
+/// How often this VM is looked up while its context is refused.
+const REFUSED_ASKS: Duration = Duration::from_secs(10);
 
 /// The loop's memory; losing it costs a pass, never a wrong decision.
 #[derive(Debug, Default)]
@@ -106,6 +108,8 @@ pub struct Driver {
     reads: Reads,
     last: Vec<Effect>,
     repeats: u32,
+    /// Whose attributes could not be written in the last pass; `None` is this VM.
+    untold: BTreeSet<Option<VmId>>,
     standing: BTreeMap<String, Standing>,
 }
 
@@ -138,7 +142,7 @@ impl Driver {
     pub async fn pass(&mut self, world: &mut impl World) -> Duration {
         let facts = self.look(world).await;
         let (decision, mut report) = self.decide(&facts);
-        let failed = apply_all(world, &decision, &mut report).await;
+        let failed = self.apply(world, &decision, &mut report).await;
         if let Some(condition) = failed {
             report.conditions.push(Standing { condition, since: facts.wall });
             report.ready = false;
@@ -238,6 +242,38 @@ impl Driver {
         self.standing = report.conditions.iter().map(|s| (s.condition.kind.clone(), s.clone())).collect();
     }
 
+    /// Applies the effects in order. What the machine refuses ends the pass, for the rest may build on it. What the
+    /// network refuses does not: whoever could not be told goes last in the next pass, so that he holds up nobody.
+    async fn apply(
+        &mut self,
+        world: &mut impl World,
+        decision: &Decision,
+        report: &mut Report,
+    ) -> Option<Condition> {
+        let untold = std::mem::take(&mut self.untold);
+        let (late, first): (Vec<&Effect>, Vec<&Effect>) = decision
+            .effects
+            .iter()
+            .partition(|effect| addressee(effect).is_some_and(|vm| untold.contains(&vm)));
+        let mut failed = None;
+        for effect in first.into_iter().chain(late) {
+            let Err(error) = world.apply(effect).await else {
+                report.effects.push(effect.to_string());
+                continue;
+            };
+            report.effects.push(format!("failed: {effect}: {error}"));
+            failed.get_or_insert_with(|| {
+                Condition::unmet("Applied", APPLY_FAILED, format!("could not {effect}: {error}"))
+            });
+            match effect {
+                Effect::HoldLease { .. } => {}
+                Effect::Publish { vm, .. } => drop(self.untold.insert(*vm)),
+                _ => break,
+            }
+        }
+        failed
+    }
+
     /// Effects that are decided again although they were applied mean that the world does not follow: slow down.
     fn pace(&mut self, decision: &Decision, failed: bool) -> Duration {
         let calm = decision.look_again.unwrap_or(LOOK_AT_LEAST).min(LOOK_AT_LEAST);
@@ -254,24 +290,15 @@ impl Driver {
     }
 }
 
-const APPLY_FAILED: &str = "ApplyFailed";
-
-async fn apply_all(world: &mut impl World, decision: &Decision, report: &mut Report) -> Option<Condition> {
-    for effect in &decision.effects {
-        match world.apply(effect).await {
-            Ok(()) => report.effects.push(effect.to_string()),
-            Err(error) => {
-                report.effects.push(format!("failed: {effect}: {error}"));
-                return Some(Condition::unmet(
-                    "Applied",
-                    APPLY_FAILED,
-                    format!("could not {effect}: {error}"),
-                ));
-            }
-        }
+/// Whom a publication is written to.
+fn addressee(effect: &Effect) -> Option<Option<VmId>> {
+    match effect {
+        Effect::Publish { vm, .. } => Some(*vm),
+        _ => None,
     }
-    None
 }
+
+const APPLY_FAILED: &str = "ApplyFailed";
 
 fn waiting_for_context(context: &Observed<crate::plan::Secret>) -> Decision {
     let message = match context {
@@ -290,5 +317,7 @@ fn refused(problems: usize) -> Decision {
         "{problems} problem(s) in the context; correct them there (onevm updateconf): nothing is changed until then"
     );
     let condition = Condition::unmet("ContextRead", "ContextRefused", message);
-    Decision { conditions: vec![condition], look_again: Some(LOOK_AT_LEAST), ..Decision::default() }
+    // The role, once OneGate tells it, may make the problems somebody else's: this VM is read on meanwhile.
+    let reads = Reads { me: REFUSED_ASKS, ..Reads::default() };
+    Decision { conditions: vec![condition], reads, look_again: Some(REFUSED_ASKS), ..Decision::default() }
 }

@@ -249,7 +249,7 @@ impl Default for Reads {
 /// What one pass decided.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Decision {
-    /// In order; a failed one ends the pass.
+    /// In order. One that the machine refuses ends the pass; a request that fails does not.
     pub effects: Vec<Effect>,
     /// All that must hold; Ready is their conjunction.
     pub conditions: Vec<Condition>,

@@ -225,6 +225,7 @@ impl World for SimWorld {
             entropy,
             me: rebase(&self.me, machine.booted),
             service: rebase(&self.service, machine.booted),
+            networks: Default::default(),
             files: interests.files.iter().map(|path| (path.clone(), file(machine, path))).collect(),
             units: interests.units.iter().map(|name| (name.clone(), unit(machine, name))).collect(),
             exists: exists.collect(),

@@ -9,7 +9,7 @@ use crate::context::{Config, Nic};
 use crate::driver::{Event, Interests, Report, World};
 use crate::facts::{Active, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Unit};
 use crate::plan::{Attributes, Content, Effect, Reads, Secret};
-use crate::service::{Role, Service, ServiceNode, ServiceRole, Vm, VmId, VmNic, state};
+use crate::service::{Role, Service, ServiceNode, ServiceRole, VNet, Vm, VmId, VmNic, state};
 use crate::world::clock;
 
 /// The paper machine booted a minute ago.
@@ -23,6 +23,7 @@ pub struct Paper {
     context: Secret,
     me: Vm,
     service: Service,
+    networks: Vec<VNet>,
     files: BTreeMap<String, File>,
     units: BTreeMap<String, Unit>,
     sysctls: BTreeMap<String, String>,
@@ -42,6 +43,7 @@ impl Paper {
             context,
             me,
             service,
+            networks: recorded.networks,
             files: BTreeMap::new(),
             units: BTreeMap::new(),
             sysctls: BTreeMap::new(),
@@ -121,6 +123,7 @@ impl World for Paper {
             entropy: clock::entropy(),
             me: read(self.me.clone(), self.now),
             service: read(self.service.clone(), self.now),
+            networks: read(self.networks.clone(), self.now),
             files,
             units,
             exists,
