@@ -145,8 +145,7 @@ impl Lab {
     /// As [`Lab::wait`].
     pub fn wait_running(&mut self, vms: u32, patience: Duration) -> Result<()> {
         self.wait("the service is RUNNING and every VM is READY", patience, |lab, members| {
-            let well =
-                |member: &Member| member.ready && member.state == "RUNNING" && member.waits_for.is_empty();
+            let well = |member: &Member| member.ready && member.well && member.state == "RUNNING";
             lab.service_state() == "RUNNING" && members.len() == vms as usize && members.iter().all(well)
         })
     }
