@@ -2,6 +2,7 @@
 //! tickets, and tells the vnf VMs the backends; everyone else reads only what is written on his own VM (design.md,
 //! "one reader, many listeners").
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::facts::{Lease, Observed};
@@ -33,7 +34,8 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
         return;
     }
     decision.reads.service = Some(MOVING);
-    let Some(service) = node.facts.service.last.known() else { return };
+    let Some(service) = node.facts.service.last.known().map(|service| with_me(service, node)) else { return };
+    let service = service.as_ref();
     let whole = service.gap().is_none();
     let joiners = cluster_id(node.facts, disk).map(|cluster| (joiners(node, service, &cluster), cluster));
     let waiting = joiners.as_ref().is_some_and(|(joiners, _)| !joiners.is_empty());
@@ -48,6 +50,20 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     if let Some((joiners, cluster)) = joiners {
         answer(node, disk, &joiners, &cluster, decision);
     }
+}
+
+/// The service as it was read, with this VM as it was read since: what it published a moment ago counts at once.
+fn with_me<'a>(service: &'a Service, node: &Node<'_>) -> Cow<'a, Service> {
+    let me = node.facts.me.last.known().filter(|_| node.facts.me.at > node.facts.service.at);
+    let Some(me) =
+        me.filter(|me| service.vms().any(|(_, vm)| vm.id == me.id && vm.attributes != me.attributes))
+    else {
+        return Cow::Borrowed(service);
+    };
+    let mut service = service.clone();
+    let nodes = service.roles.iter_mut().flat_map(|role| &mut role.nodes);
+    nodes.filter(|listed| listed.id == me.id).for_each(|listed| listed.vm = Some(me.clone()));
+    Cow::Owned(service)
 }
 
 /// How long until the service is read again. Nobody moves in a steady one; reading a large one costs more.
