@@ -295,7 +295,7 @@ fn write_members(members: &[Member]) -> Result<()> {
 fn autopsy(members: &[Member]) -> String {
     let mut text = crate::progress::table(members, 400);
     for member in members.iter().filter(|member| !member.ready || !member.well) {
-        text.push_str(&format!("\n--- journal of {}\n{}", member.name(), machine::journal(member.vm, 40)));
+        text.push_str(&format!("\n--- journal of {}\n{}", member.name(), machine::journal(member.vm)));
     }
     text
 }
