@@ -51,11 +51,12 @@ pub fn ports(variables: &BTreeMap<String, String>) -> Vec<Port> {
     (0..8).filter_map(port).collect()
 }
 
-/// Writes the guest's network configuration below `root`: one file per NIC, matched by MAC, and the name servers.
+/// Writes the guest's network configuration below `root`: one file per NIC, matched by MAC, the name servers, and the
+/// guest's own name, which programs look up when they start.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn configure(root: &Path, variables: &BTreeMap<String, String>) -> Result<()> {
+pub fn configure(root: &Path, name: &str, variables: &BTreeMap<String, String>) -> Result<()> {
     let directory = root.join("etc/systemd/network");
     fs::create_dir_all(&directory).context("could not make the guest's network directory")?;
     for port in ports(variables) {
@@ -63,6 +64,8 @@ pub fn configure(root: &Path, variables: &BTreeMap<String, String>) -> Result<()
         fs::write(&file, network_file(&port, variables))
             .with_context(|| format!("could not write {}", file.display()))?;
     }
+    fs::write(root.join("etc/hosts"), format!("127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost\n"))
+        .context("could not write the guest's hosts")?;
     let servers = servers(variables);
     if !servers.is_empty() {
         let file = root.join("etc/resolv.conf");
@@ -145,7 +148,7 @@ mod tests {
     fn the_files_are_written_where_networkd_looks() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("etc")).unwrap();
-        configure(root.path(), &variables(CONTEXT)).unwrap();
+        configure(root.path(), "vm3", &variables(CONTEXT)).unwrap();
         assert!(root.path().join("etc/systemd/network/10-eth1.network").exists());
         assert_eq!(
             fs::read_to_string(root.path().join("etc/resolv.conf")).unwrap(),
