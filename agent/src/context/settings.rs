@@ -40,7 +40,7 @@ impl NodeNic {
 
 /// `registries.yaml`.
 pub(super) fn registries(reader: &mut Reader<'_>) -> Option<Secret> {
-    decoded(reader, REGISTRIES, |text| files::registries(text))
+    decoded(reader, REGISTRIES, files::registries)
 }
 
 /// Settings for `config.yaml`; those that contradict the agent are refused once everything else is known.
