@@ -1,11 +1,11 @@
 //! One observation of the world: what a decider may know. Values only; the shell fills them in.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::plan::Secret;
-use crate::service::{Service, Vm};
+use crate::service::{Service, VNet, Vm};
 
 /// One part of an observation. A decider must say what it does with each of the three: unknown is never no.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,6 +187,44 @@ pub struct Link {
     pub addresses: Vec<(IpAddr, u8)>,
 }
 
+/// A default route of IPv4, in the kernel's main table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// The gateway; none on a point-to-point link, or where there are several at once.
+    pub via: Option<Ipv4Addr>,
+    /// The interface.
+    pub device: String,
+    /// Who set it, by the kernel's number (rtnetlink.h, RTPROT_*).
+    pub protocol: u8,
+}
+
+/// The ways out of this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Routes {
+    /// In the kernel's order, the lowest metric first: the first one is used.
+    pub defaults: Vec<DefaultRoute>,
+    /// By interface, the `.network` file by which systemd-networkd configured it. Empty where it does not run.
+    pub networkd: BTreeMap<String, String>,
+}
+
+impl Routes {
+    /// What the kernel makes of `ip route replace default via VIA dev DEVICE` where no route has a metric: for the
+    /// worlds in memory.
+    pub fn set(&mut self, via: Ipv4Addr, device: &str, protocol: u8) {
+        let route = DefaultRoute { via: Some(via), device: device.to_owned(), protocol };
+        match self.defaults.first_mut() {
+            Some(first) => *first = route,
+            None => self.defaults.push(route),
+        }
+    }
+
+    /// The same for `ip route del`.
+    pub fn remove(&mut self, via: Option<Ipv4Addr>, device: &str, protocol: u8) {
+        let gone = DefaultRoute { via, device: device.to_owned(), protocol };
+        self.defaults.retain(|route| *route != gone);
+    }
+}
+
 /// What Kubernetes says of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubernetesNode {
@@ -255,6 +293,8 @@ pub struct Facts {
     pub me: Reading<Vm>,
     /// `GET /service?extended`.
     pub service: Reading<Service>,
+    /// `GET /vnet/ID?extended` for every network of this virtual router; only virtual routers may ask.
+    pub networks: Reading<Vec<VNet>>,
     /// The files that deciders named, by absolute path.
     pub files: BTreeMap<String, Observed<File>>,
     /// The units that deciders named, with `.service`.
@@ -267,6 +307,8 @@ pub struct Facts {
     pub sysctls: BTreeMap<String, Observed<String>>,
     /// Network interfaces.
     pub links: Observed<Vec<Link>>,
+    /// The ways out, where a decider named the interfaces.
+    pub routes: Observed<Routes>,
     /// The cluster.
     pub kubernetes: Kubernetes,
     /// The supervisor named in the interests: hash of the CA bundle at its `/cacerts` (`K10` form's hash). Absent if

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::service::{AttributeName, AttributeValue, VmId, names};
@@ -124,6 +125,24 @@ pub enum Effect {
         /// Interface name.
         name: String,
     },
+    /// `ip route replace default`: takes the place of the default route of metric 0, whoever set that.
+    SetDefaultRoute {
+        /// The gateway.
+        via: Ipv4Addr,
+        /// The interface.
+        device: String,
+        /// The mark that the route carries (rtnetlink.h, RTPROT_*).
+        protocol: u8,
+    },
+    /// Remove this very default route; absent already is success.
+    RemoveDefaultRoute {
+        /// The gateway; `None` if the route names none.
+        via: Option<Ipv4Addr>,
+        /// The interface.
+        device: String,
+        /// Its mark.
+        protocol: u8,
+    },
     /// Put attributes into OneGate.
     Publish {
         /// Whose: `None` is this VM (cheap); another VM of the service is a hundred times dearer.
@@ -186,6 +205,14 @@ impl fmt::Display for Effect {
             }
             Self::SetSysctl { key, value } => write!(f, "set {key} = {value}"),
             Self::LinkUp { name } => write!(f, "set link {name} up"),
+            Self::SetDefaultRoute { via, device, .. } => {
+                write!(f, "set the default route via {via} dev {device}")
+            }
+            Self::RemoveDefaultRoute { via, device, .. } => {
+                write!(f, "remove the default route")?;
+                via.iter().try_for_each(|via| write!(f, " via {via}"))?;
+                write!(f, " dev {device}")
+            }
             Self::Publish { vm, attributes } => {
                 match vm {
                     None => write!(f, "publish")?,
@@ -278,7 +305,9 @@ impl Default for Reads {
 /// What one pass decided.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Decision {
-    /// In order; a failed one ends the pass.
+    /// Applied first, in order. One that the machine refuses ends these alone: nothing else of the pass builds on them.
+    pub asides: Vec<Effect>,
+    /// In order. One that the machine refuses ends the pass; a request that fails does not.
     pub effects: Vec<Effect>,
     /// All that must hold; Ready is their conjunction.
     pub conditions: Vec<Condition>,

@@ -73,6 +73,9 @@ fn a_good_context_is_0_and_every_problem_of_a_bad_one_is_listed() {
     for name in ["ONEAPP_VNF_KEEPALIVED_VRID", "ETH0_IP", "10.0.0.777", "2 problems"] {
         assert!(text.contains(name), "{name} is missing in:\n{text}");
     }
+    let (text, code) = on(&bad, &["check", "--role", "vnf", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, json["problems"].as_array().map(Vec::len)), (Some(3), Some(2)));
     let (text, code) = on("this is no context\n", &["check"]);
     assert_eq!(code, Some(3), "{text}");
 }
@@ -128,6 +131,65 @@ fn rendering_needs_a_role_and_writes_beneath_its_directory_only() {
         assert_eq!(code, Some(0), "{text}");
         assert_modes(&out);
     }
+}
+
+/// A VM as OneGate shows it.
+fn vm(id: u32, role: &str, ip: &str, attributes: serde_json::Value) -> serde_json::Value {
+    let mut template = serde_json::json!({ "SERVICE_ID": "3", "ROLE_NAME": role });
+    template.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
+    let nic = serde_json::json!({ "IP": ip, "MAC": "02:00:0a:00:00:01", "NETWORK": "private" });
+    serde_json::json!({ "VM": {
+        "ID": id.to_string(), "NAME": role, "STATE": "3", "LCM_STATE": "3",
+        "USER_TEMPLATE": template, "TEMPLATE": { "NIC": [nic], "NIC_ALIAS": [] },
+    } })
+}
+
+/// A role as OneFlow lists it, without its VMs' data.
+fn role(name: &str, id: u32) -> serde_json::Value {
+    let info = serde_json::json!({ "VM": { "ID": id.to_string(), "NAME": name } });
+    let node = serde_json::json!({ "deploy_id": id, "running": null, "vm_info": info });
+    serde_json::json!({ "name": name, "cardinality": 1, "state": 2, "nodes": [node] })
+}
+
+#[test]
+fn a_joiner_is_rendered_from_recorded_answers() {
+    let home = tempfile::tempdir().unwrap();
+    let (out, onegate) = (home.path().join("out"), home.path().join("onegate"));
+    let hash = "ab".repeat(32);
+    let token = format!("K10{hash}::server:{PASSWORD}");
+    let master = serde_json::json!({
+        "READY": "YES", "ONEGATE_K8S_MASTER": "10.0.0.4", "ONEGATE_K8S_NODE_NAME": "oneke-3-master-4",
+        "ONEGATE_K8S_CLUSTER": hash, "ONEGATE_K8S_STATE": "running", "ONEGATE_K8S_TOKEN": token,
+    });
+    let service = serde_json::json!({ "SERVICE": {
+        "id": "3", "name": "OneKE", "state": 1, "roles": [role("master", 4), role("worker", 7)],
+    } });
+    std::fs::create_dir_all(onegate.join("vms")).unwrap();
+    for (name, answer) in [
+        ("vm.json", vm(7, "worker", "10.0.0.7", serde_json::json!({}))),
+        ("service.json", service),
+        ("vms/4.json", vm(4, "master", "10.0.0.4", master)),
+    ] {
+        std::fs::write(onegate.join(name), answer.to_string()).unwrap();
+    }
+    let context = format!("{CONTEXT}ONEAPP_K8S_TOKEN_MODE='plain'\n");
+    let (onegate, target) = (onegate.to_str().unwrap(), out.to_str().unwrap());
+    let (text, code) = on(&context, &["render", "--onegate", onegate, "--out", target]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("start rke2-agent.service") && !text.contains(PASSWORD), "{text}");
+    let config = std::fs::read_to_string(out.join("etc/rancher/rke2/config.yaml")).unwrap();
+    assert!(config.contains(&token) && config.contains("oneke-3-worker-7"), "{config}");
+    assert_modes(&out);
+}
+
+#[test]
+fn an_answer_that_is_none_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("vm.json"), "{\"VM\":").unwrap();
+    let (onegate, out) = (home.path().to_str().unwrap(), home.path().join("out"));
+    let (text, code) = on(CONTEXT, &["render", "--onegate", onegate, "--out", out.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("vm.json is no answer of OneGate"), "{text}");
 }
 
 /// Whatever holds the token is for root only.

@@ -9,7 +9,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-const UNIT: &str = include_str!("../../systemd/oneke-agent.service");
+/// Units by their place below `systemd/`. Only the agent's own is enabled by the package.
+const UNITS: [(&str, &str); 2] = [
+    ("oneke-agent.service", include_str!("../../systemd/oneke-agent.service")),
+    ("oneke-nft.service", include_str!("../../systemd/oneke-nft.service")),
+];
 const SYSCTL: &str = include_str!("../../systemd/sysctl.conf");
 const MODULES: &str = include_str!("../../systemd/modules.conf");
 const LICENCE: &str = "Files: *\nCopyright: the OneKE agent's authors\nLicense: Apache-2.0\n \
@@ -85,20 +89,21 @@ pub fn pack(build: &Build, out: &Path) -> Result<PathBuf> {
     }
     let binary =
         fs::read(&build.binary).with_context(|| format!("could not read {}", build.binary.display()))?;
-    let size = binary.len() + UNIT.len() + SYSCTL.len() + MODULES.len();
-    let files: [(&str, u32, &[u8]); 9] = [
-        ("usr/bin/oneke-agent", 0o755, &binary),
-        ("usr/lib/systemd/system/oneke-agent.service", 0o644, UNIT.as_bytes()),
-        ("usr/lib/sysctl.d/60-oneke.conf", 0o644, SYSCTL.as_bytes()),
-        ("usr/lib/modules-load.d/oneke.conf", 0o644, MODULES.as_bytes()),
-        ("usr/share/doc/oneke-agent/copyright", 0o644, LICENCE.as_bytes()),
-        ("DEBIAN/control", 0o644, &control(build, size).into_bytes()),
-        ("DEBIAN/postinst", 0o755, POSTINST.as_bytes()),
-        ("DEBIAN/prerm", 0o755, PRERM.as_bytes()),
-        ("DEBIAN/postrm", 0o755, POSTRM.as_bytes()),
-    ];
-    for (path, mode, content) in files {
-        write(&tree.join(path), mode, content)?;
+    let mut size = 0;
+    let mut put = |path: &str, mode: u32, content: &[u8]| {
+        size += content.len();
+        write(&tree.join(path), mode, content)
+    };
+    put("usr/bin/oneke-agent", 0o755, &binary)?;
+    for (unit, content) in UNITS {
+        put(&format!("usr/lib/systemd/system/{unit}"), 0o644, content.as_bytes())?;
+    }
+    put("usr/lib/sysctl.d/60-oneke.conf", 0o644, SYSCTL.as_bytes())?;
+    put("usr/lib/modules-load.d/oneke.conf", 0o644, MODULES.as_bytes())?;
+    put("usr/share/doc/oneke-agent/copyright", 0o644, LICENCE.as_bytes())?;
+    write(&tree.join("DEBIAN/control"), 0o644, control(build, size).as_bytes())?;
+    for (script, content) in [("postinst", POSTINST), ("prerm", PRERM), ("postrm", POSTRM)] {
+        write(&tree.join("DEBIAN").join(script), 0o755, content.as_bytes())?;
     }
     let package = out.join(format!("{name}.deb"));
     assemble(&tree, &package, build.epoch)?;
@@ -196,14 +201,14 @@ mod tests {
 
     #[test]
     fn every_ordering_line_of_our_units_says_why_and_none_names_rke2() {
-        let lines: Vec<&str> = UNIT.lines().collect();
-        for (number, line) in lines.iter().enumerate() {
-            if ["After=", "Before=", "Wants=", "Requires=", "BindsTo=", "PartOf="]
-                .iter()
-                .any(|key| line.starts_with(key))
-            {
-                assert!(lines[number - 1].starts_with('#'), "no reason above: {line}");
-                assert!(!line.contains("rke2"), "RKE2's start must not depend on the agent: {line}");
+        let orders = ["After=", "Before=", "Wants=", "Requires=", "BindsTo=", "PartOf="];
+        for (unit, content) in UNITS {
+            let lines: Vec<&str> = content.lines().collect();
+            for (number, line) in lines.iter().enumerate() {
+                if orders.iter().any(|order| line.starts_with(order)) {
+                    assert!(lines[number - 1].starts_with('#'), "{unit}: no reason above: {line}");
+                    assert!(!line.contains("rke2"), "{unit}: RKE2's start must not depend on us: {line}");
+                }
             }
         }
     }

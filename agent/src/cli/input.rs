@@ -9,15 +9,14 @@ use crate::context::show;
 use crate::facts::Observed;
 use crate::plan::Secret;
 use crate::service::Role;
-use crate::world::{ContextSource, clock};
+use crate::world::ContextReader;
 
 /// The context's text.
 ///
 /// # Errors
 /// If there is none, or it cannot be read.
 pub fn text(file: Option<&Path>) -> anyhow::Result<Secret> {
-    let read = super::runtime()?.block_on(ContextSource::new(file).read(clock::now()));
-    match (read, file) {
+    match (ContextReader::new(file).read(), file) {
         (Observed::Known(text), _) => Ok(text),
         (Observed::Absent, Some(file)) => bail!("there is no {}", file.display()),
         (Observed::Absent, None) => bail!(

@@ -9,15 +9,15 @@ use super::{Exit, Plan, diff, print};
 use crate::driver::{Driver, Report};
 use crate::facts::Observed;
 use crate::plan::{Content, Effect, FileSpec};
-use crate::world::{ContextSource, Machine, files};
+use crate::world::{ContextReader, Machine, files};
 
 /// Observes and decides, and prints the decision.
 pub fn plan(arguments: &Plan) -> anyhow::Result<Exit> {
     let (decision, report) = super::runtime()?.block_on(async {
-        let mut machine = Machine::new(ContextSource::new(arguments.context.as_deref()))?;
-        anyhow::Ok(Driver::default().plan(&mut machine).await)
-    })?;
-    let steps: Vec<Step> = decision.effects.iter().map(Step::of).collect();
+        let mut machine = Machine::new(ContextReader::new(arguments.context.as_deref()));
+        Driver::default().plan(&mut machine).await
+    });
+    let steps: Vec<Step> = decision.asides.iter().chain(&decision.effects).map(Step::of).collect();
     print(&if arguments.json { json(&steps, &report)? } else { page(&steps, &report) })?;
     Ok(if report.problems.is_empty() { Exit::Done } else { Exit::Context })
 }

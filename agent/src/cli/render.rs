@@ -111,8 +111,7 @@ mod tests {
     async fn a_node_comes_to_rest_with_its_machine_prepared() {
         let context = include_str!("../../../tests/cases/node/addon-everything-airgapped/context.sh");
         let config = Config::read(&Vars::parse(context).unwrap(), Some(Role::Master)).unwrap();
-        let mut paper =
-            Paper::new(Secret::new(context), &config, &Role::Master, Recorded { me: None, service: None });
+        let mut paper = Paper::new(Secret::new(context), &config, &Role::Master, Recorded::default());
         settle(&mut paper).await;
         let told: Vec<String> = paper.effects().iter().map(ToString::to_string).collect();
         let place = |what: &str| told.iter().position(|told| told.contains(what));

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use super::{Exit, Run};
 use crate::driver::Driver;
 use crate::world::status_file::{DIRECTORY, Lock, last};
-use crate::world::{ContextSource, Machine, journal};
+use crate::world::{ContextReader, Machine, journal};
 
 /// `status` holds the lock for an instant while it looks.
 const LOCK_ATTEMPTS: u32 = 20;
@@ -21,8 +21,9 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
     // Only the times of conditions are continued from it: a report that does not read costs those.
     let earlier = last(directory).ok().flatten().map(|(report, _)| report);
     super::runtime()?.block_on(async {
-        let source = ContextSource::new(arguments.context.as_deref());
-        let mut machine = Machine::new(source).context("could not take over the process's signals")?;
+        let context = ContextReader::new(arguments.context.as_deref());
+        let mut machine = Machine::new(context);
+        machine.listen().context("could not take over the process's signals")?;
         tracing::info!("oneke-agent {} starts", env!("CARGO_PKG_VERSION"));
         Driver::resume(earlier).run(&mut machine).await;
         tracing::info!("oneke-agent stops: it was asked to");

@@ -2,6 +2,7 @@
 //! tickets, and tells the vnf VMs the backends; everyone else reads only what is written on his own VM (design.md,
 //! "one reader, many listeners").
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::facts::{Lease, Observed};
@@ -18,6 +19,8 @@ const LEASE_LASTS: Duration = Duration::from_secs(30);
 const RENEW_AFTER: Duration = Duration::from_secs(10);
 /// Joiners that may be on their way at once (rke2.md: batches of 50 or fewer).
 const BATCH: usize = 50;
+/// Tickets of one pass: each is a dear request of about a second, and the Lease must be renewed meanwhile.
+const AT_ONCE: usize = 8;
 /// Reading of the service in steady state: twice a minute.
 const STEADY: Duration = Duration::from_secs(30);
 /// And while VMs come or go.
@@ -31,20 +34,36 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
         return;
     }
     decision.reads.service = Some(MOVING);
-    let Some(service) = node.facts.service.last.known() else { return };
+    let Some(service) = node.facts.service.last.known().map(|service| with_me(service, node)) else { return };
+    let service = service.as_ref();
     let whole = service.gap().is_none();
-    let joiners = cluster_id(node.facts, disk).map(|cluster| (joiners(service, &cluster), cluster));
+    let joiners = cluster_id(node.facts, disk).map(|cluster| (joiners(node, service, &cluster), cluster));
     let waiting = joiners.as_ref().is_some_and(|(joiners, _)| !joiners.is_empty());
     decision.reads.service = Some(interval(service, whole && !waiting));
     if node.facts.service.fresh(node.facts.now, FRESH).is_none() {
         return;
     }
-    if let Some((joiners, cluster)) = joiners {
-        answer(node, disk, &joiners, &cluster, decision);
-    }
+    // Joiners need both, and HAProxy takes a moment longer than they do.
     if whole {
         tell_backends(node, service, decision);
     }
+    if let Some((joiners, cluster)) = joiners {
+        answer(node, disk, &joiners, &cluster, decision);
+    }
+}
+
+/// The service as it was read, with this VM as it was read since: what it published a moment ago counts at once.
+fn with_me<'a>(service: &'a Service, node: &Node<'_>) -> Cow<'a, Service> {
+    let me = node.facts.me.last.known().filter(|_| node.facts.me.at > node.facts.service.at);
+    let Some(me) =
+        me.filter(|me| service.vms().any(|(_, vm)| vm.id == me.id && vm.attributes != me.attributes))
+    else {
+        return Cow::Borrowed(service);
+    };
+    let mut service = service.clone();
+    let nodes = service.roles.iter_mut().flat_map(|role| &mut role.nodes);
+    nodes.filter(|listed| listed.id == me.id).for_each(|listed| listed.vm = Some(me.clone()));
+    Cow::Owned(service)
 }
 
 /// How long until the service is read again. Nobody moves in a steady one; reading a large one costs more.
@@ -83,21 +102,24 @@ fn answer(node: &Node<'_>, disk: &OnDisk, joiners: &[Joiner<'_>], cluster: &str,
         |master: bool| joiners.iter().filter(|j| j.answered && j.is_master() == master).count();
     let mut room =
         [(true, 1usize), (false, BATCH)].map(|(master, most)| most.saturating_sub(on_their_way(master)));
+    let mut left = AT_ONCE;
     for joiner in joiners.iter().filter(|joiner| !joiner.answered) {
         let room = &mut room[usize::from(!joiner.is_master())];
-        if *room == 0 {
+        if *room == 0 || left == 0 {
             continue;
         }
         if let Some(effect) = seal(node, disk, joiner, cluster, &mut entropy) {
             decision.effects.push(effect);
             *room -= 1;
+            left -= 1;
         }
     }
 }
 
 /// Everybody who asks to join, or was answered and is on his way.
-fn joiners<'a>(service: &'a Service, cluster: &str) -> Vec<Joiner<'a>> {
-    service.vms().filter_map(|(role, vm)| Joiner::of(role, vm, cluster)).collect()
+fn joiners<'a>(node: &Node<'_>, service: &'a Service, cluster: &str) -> Vec<Joiner<'a>> {
+    let others = service.vms().filter(|(_, vm)| vm.id != node.vm);
+    others.filter_map(|(role, vm)| Joiner::of(role, vm, cluster)).collect()
 }
 
 /// A VM that asks to join, or was answered and is on its way.

@@ -29,7 +29,7 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     let asked = if ready && serving { ASK_WHEN_READY } else { ASK_UNTIL_READY };
     decision.reads.kubernetes = Some(asked);
     decision.look_again_within(asked);
-    tell(node, disk, ready && serving, decision);
+    tell(node, disk, if *node.role == Role::Master { serving } else { ready }, decision);
     if *node.role == Role::Master && serving {
         lead::decide(node, disk, decision);
         // Last: whatever is wrong with it holds up nothing else.
@@ -86,8 +86,9 @@ fn api_ready(node: &Node<'_>, decision: &mut Decision) -> bool {
     ready
 }
 
-/// What others may know. Backends are registered once they work and never withdrawn for a passing weakness: HAProxy
-/// checks health by itself.
+/// What others may know: of a master once its API answers, for then others can join through it and its cluster must be
+/// known; of the others once their Node is Ready. Backends are never withdrawn for a passing weakness: HAProxy checks
+/// health by itself.
 fn tell(node: &Node<'_>, disk: &OnDisk, works: bool, decision: &mut Decision) {
     publish(decision, names::NODE_NAME, node.name.clone());
     forget_joining(node.facts, decision);

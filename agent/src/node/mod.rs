@@ -61,6 +61,7 @@ pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
 /// What a node does.
 pub fn decide(config: &Config, facts: &Facts, role: &Role, decision: &mut Decision) {
     host::prepare(config, facts, role, decision);
+    host::tune(facts, decision);
     match Node::of(config, facts, role) {
         Ok(node) => by_standing(&node, decision),
         Err(condition) => {
@@ -68,7 +69,6 @@ pub fn decide(config: &Config, facts: &Facts, role: &Role, decision: &mut Decisi
             decision.look_again_within(Duration::from_secs(5));
         }
     }
-    host::tune(facts, decision);
 }
 
 fn by_standing(node: &Node<'_>, decision: &mut Decision) {

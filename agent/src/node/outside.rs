@@ -16,6 +16,8 @@ use super::{Node, OnDisk, cluster_of, files, host, publish, write_if_different};
 const ASK_OWN: Duration = Duration::from_secs(1);
 /// A candidate for founding reads the whole service this often; there are few masters.
 const ASK_SERVICE: Duration = Duration::from_secs(2);
+/// Once it has claimed, it alone waits for the answer that shows the claim.
+const ASK_FOR_CLAIM: Duration = Duration::from_millis(200);
 
 /// Nothing is configured yet.
 pub fn decide(node: &Node<'_>, decision: &mut Decision) {
@@ -54,6 +56,9 @@ fn found_or_wait(node: &Node<'_>, key: &crate::seal::KeyPair, decision: &mut Dec
     decision.reads.service = Some(ASK_SERVICE);
     match entry::founding(node.vm, node.facts) {
         Founding::Claim => {
+            // The answer that shows the claim is all that is missing.
+            decision.reads.service = Some(ASK_FOR_CLAIM);
+            decision.look_again_within(ASK_FOR_CLAIM);
             publish(decision, names::CLUSTER, names::FOUNDING);
             decision.conditions.push(waiting(
                 "ClaimingFounding",

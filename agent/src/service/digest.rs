@@ -11,7 +11,6 @@
 //! reader. All characters survive OneGate's escaping.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::time::Duration;
 
 use super::offers::{Family, Offer, Proof, Slot, Testimony, listener};
@@ -24,6 +23,9 @@ pub const RENEWED_AFTER: Duration = Duration::from_secs(300);
 pub const STALE_AFTER: Duration = Duration::from_secs(900);
 /// What is gone is told this long, and by this many entries at most, the latest first.
 const GONE_TOLD: usize = 64;
+
+/// A balancer: where it stands, its address and port.
+type Group<'a> = (Slot, &'a str, Option<u16>);
 
 /// What is offered and what is gone, as of one answer of OneGate.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -39,9 +41,13 @@ pub struct Digest {
 impl Digest {
     /// The next one, from an answer of OneGate that came at `at` to `me`. What `previous` held goes only on proof.
     pub fn next(previous: Option<&Self>, service: &Service, me: Option<VmId>, at: u64) -> Self {
-        let testimony = Testimony::of(service, me);
+        let testimony = Testimony::of(service, me, None);
         let mut next = Self { at, offers: testimony.offers().cloned().collect(), gone: BTreeSet::new() };
         let Some(previous) = previous else { return next };
+        if previous.at > at {
+            // An older answer proves nothing against what is known since.
+            return previous.clone();
+        }
         for offer in &previous.offers {
             match testimony.proof(offer.vm, offer.slot, |other| other.is_same_place(offer)) {
                 Proof::Stands => {}
@@ -95,14 +101,14 @@ impl Digest {
                 Family::Haproxy => 'h',
                 Family::Lvs => 'l',
             };
-            write_all(&mut text, format_args!(" {letter}{index}/{address}/{}", Shown(port)));
+            text.push_str(&format!(" {letter}{index}/{address}/{}", Shown(port)));
             for (offer, gone) in servers {
                 let sign = if gone { "-" } else { "" };
                 let Server { host, port, weight, upper, lower } = &offer.server;
-                write_all(&mut text, format_args!(" {sign}{}/{host}/{}", offer.vm, Shown(*port)));
-                weight.inspect(|weight| write_all(&mut text, format_args!("/w{weight}")));
-                upper.inspect(|upper| write_all(&mut text, format_args!("/u{upper}")));
-                lower.inspect(|lower| write_all(&mut text, format_args!("/l{lower}")));
+                text.push_str(&format!(" {sign}{}/{host}/{}", offer.vm, Shown(*port)));
+                weight.iter().for_each(|weight| text.push_str(&format!("/w{weight}")));
+                upper.iter().for_each(|upper| text.push_str(&format!("/u{upper}")));
+                lower.iter().for_each(|lower| text.push_str(&format!("/l{lower}")));
             }
         }
         text
@@ -135,13 +141,7 @@ impl Digest {
     }
 }
 
-/// A balancer: whose and which one, where it listens.
-type Group<'a> = (Slot, &'a str, Option<u16>);
-
-fn write_all(text: &mut String, words: std::fmt::Arguments<'_>) {
-    text.write_fmt(words).expect("writing to a String cannot fail");
-}
-
+/// Nothing for all ports.
 struct Shown(Option<u16>);
 
 impl std::fmt::Display for Shown {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Service, Vm, VmId};
+use super::{Holder, Service, VNet, Vm, VmId, names};
 use crate::context::placeholder;
 use crate::context::vnf::{Host, Server};
 
@@ -56,7 +56,8 @@ impl Offer {
 }
 
 /// A port that no server has: who offers it takes its offer back. Attributes are overwritten, never erased, because
-/// the server loses writes on erasing (onegate.md).
+/// the server loses writes on erasing (onegate.md). The marker [`names::NONE`] is understood as well, but an old vnf VM
+/// hands the text to its HAProxy, which then refuses its whole file; a number it accepts.
 pub const WITHDRAWN_PORT: &str = "0";
 
 /// What one answer of OneGate says about all VMs of the service.
@@ -72,8 +73,8 @@ pub struct Testimony {
 #[derive(Clone, Debug, Default)]
 struct Words {
     done: bool,
-    /// `None`: taken back.
-    offers: BTreeMap<Slot, Option<Offer>>,
+    /// By balancer; none: taken back. A VM of a service makes one offer to each, one on several networks may make more.
+    offers: BTreeMap<Slot, Vec<Offer>>,
 }
 
 /// What a testimony proves about an earlier offer.
@@ -90,14 +91,32 @@ pub enum Proof {
 }
 
 impl Testimony {
-    /// Reads an answer. `me` must be in it, or it is not whole: an answer that lacks the asker lacks others, too.
-    pub fn of(service: &Service, me: Option<VmId>) -> Self {
+    /// Reads an answer about a service. `me` must be in it, or it is not whole: an answer that lacks the asker lacks
+    /// others, too. Offers that name another ID than `id` (by default the service's) are for others.
+    pub fn of(service: &Service, me: Option<VmId>, id: Option<u32>) -> Self {
+        let id = id.unwrap_or(service.id);
         let nodes = || service.roles.iter().flat_map(|role| &role.nodes);
         let lists_me = me.is_none_or(|me| nodes().any(|node| node.id == me));
         let vms: BTreeMap<VmId, Option<Words>> =
-            nodes().map(|node| (node.id, node.vm.as_ref().and_then(|vm| words(vm, service.id)))).collect();
+            nodes().map(|node| (node.id, node.vm.as_ref().and_then(|vm| words(vm, id)))).collect();
         let whole =
             service.gap().is_none() && lists_me && vms.values().all(Option::is_some) && !vms.is_empty();
+        Self { whole, vms }
+    }
+
+    /// Reads the networks of the virtual router `id`: each lease of a VM with BACKEND=YES shows that VM's attributes.
+    pub fn of_networks(networks: &[VNet], me: Option<VmId>, id: u32) -> Self {
+        let mut vms: BTreeMap<VmId, Option<Words>> = BTreeMap::new();
+        for lease in networks.iter().flat_map(|network| &network.leases) {
+            let Holder::Vm(vm) = lease.holder else { continue };
+            let words = vms.entry(vm).or_default().get_or_insert_default();
+            if lease.backend {
+                for (slot, said) in offers(vm, &lease.attributes, id) {
+                    words.offers.entry(slot).or_default().extend(said);
+                }
+            }
+        }
+        let whole = me.is_some_and(|me| vms.contains_key(&me));
         Self { whole, vms }
     }
 
@@ -114,7 +133,7 @@ impl Testimony {
             None | Some(None) => Proof::None,
             Some(Some(words)) if words.done => Proof::Withdrawn,
             Some(Some(words)) => match words.offers.get(&slot) {
-                Some(Some(offer)) if is_same(offer) => Proof::Stands,
+                Some(offers) if offers.iter().any(is_same) => Proof::Stands,
                 Some(_) => Proof::Withdrawn,
                 // Its attributes are there, but not this one.
                 None if self.whole => Proof::Withdrawn,
@@ -125,9 +144,13 @@ impl Testimony {
 }
 
 /// `None` if the answer lacks this VM's data. OneFlow gives every VM a ROLE_NAME, so attributes without it are not all.
-fn words(vm: &Vm, service: u32) -> Option<Words> {
-    let attributes = vm.attributes.as_ref()?;
+fn words(vm: &Vm, id: u32) -> Option<Words> {
     vm.role()?;
+    Some(Words { done: vm.is_done(), offers: offers(vm.id, vm.attributes.as_ref()?, id) })
+}
+
+/// What one VM's attributes say to each balancer.
+fn offers(vm: VmId, attributes: &BTreeMap<String, String>, id: u32) -> BTreeMap<Slot, Vec<Offer>> {
     let mut offers = BTreeMap::new();
     for family in [Family::Haproxy, Family::Lvs] {
         for name in attributes.keys() {
@@ -138,34 +161,40 @@ fn words(vm: &Vm, service: u32) -> Option<Words> {
             else {
                 continue;
             };
-            if let Some(words) = offer(vm, (family, index), service) {
+            if let Some(words) = offer(vm, attributes, (family, index), id) {
                 offers.insert((family, index), words);
             }
         }
     }
-    Some(Words { done: vm.is_done(), offers })
+    offers
 }
 
-/// The VM's words for a balancer: `Some(None)` takes the offer back, `None` says nothing that can be used.
-fn offer(vm: &Vm, slot: Slot, service: u32) -> Option<Option<Offer>> {
+/// The VM's words for a balancer: an empty list takes the offer back, `None` says nothing that can be used.
+fn offer(vm: VmId, attributes: &BTreeMap<String, String>, slot: Slot, own: u32) -> Option<Vec<Offer>> {
     let (family, index) = slot;
-    let get = |setting: &str| vm.attribute(&format!("{}{index}_{setting}", family.prefix())).map(str::trim);
-    if get("ID").is_some_and(|id| id != service.to_string()) {
+    let get = |setting: &str| {
+        let value = attributes.get(&format!("{}{index}_{setting}", family.prefix()))?.trim();
+        (!value.is_empty()).then_some(value)
+    };
+    if get("ID").is_some_and(|id| id != own.to_string()) {
         return None;
     }
-    if get("SERVER_PORT") == Some(WITHDRAWN_PORT) {
-        return Some(None);
+    let taken_back = |value: Option<&str>| value == Some(names::NONE);
+    if get("SERVER_PORT") == Some(WITHDRAWN_PORT)
+        || ["SERVER_PORT", "SERVER_HOST"].map(get).into_iter().any(taken_back)
+    {
+        return Some(Vec::new());
     }
     let port = |setting: &str| match (get(setting), family) {
         (Some(text), _) => crate::context::vnf::port(text).map(Some),
         (None, Family::Lvs) => Some(None),
         (None, Family::Haproxy) => None,
     };
-    Some(Some(Offer {
+    Some(vec![Offer {
         slot,
         listener: listener(get("IP")?)?,
         listener_port: port("PORT")?,
-        vm: vm.id,
+        vm,
         server: Server {
             host: Host::parse(get("SERVER_HOST")?)?,
             port: port("SERVER_PORT")?,
@@ -173,7 +202,7 @@ fn offer(vm: &Vm, slot: Slot, service: u32) -> Option<Option<Offer>> {
             upper: get("SERVER_ULIMIT").and_then(crate::context::vnf::limit),
             lower: get("SERVER_LLIMIT").and_then(crate::context::vnf::limit),
         },
-    }))
+    }])
 }
 
 /// An address or a placeholder, without a `/length`; anything else can be no listener.

@@ -1,17 +1,19 @@
 //! The servers behind the balancers over time. Invariant 7: once a server was live it goes only on positive proof.
 //!
-//! Nothing is remembered here: what is in force stands in the configuration file on disk, and what is known of the
-//! service in the service's digest and in OneGate's last whole answer. Each pass applies the newer of these to the
-//! file's servers again, so that a silent OneGate, or one that answers half, changes nothing.
+//! Nothing is remembered here: what is in force stands in the configuration file on disk, with the time of what
+//! changed it last; what is known of the service stands in the service's digest and in OneGate's last answer. Each pass
+//! applies these to the file's servers again, so that a silent OneGate, or one that answers half, changes nothing. What
+//! is older than the file's last change removes nothing: the server may have come back since. Adding is harmless at any
+//! time, as HAProxy's own check finds the dead.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use crate::context::vnf::{Host, Server};
 use crate::context::{Nic, placeholder};
-use crate::service::digest::Digest;
+use crate::service::VmId;
+use crate::service::digest::{Digest, STALE_AFTER};
 use crate::service::offers::{Offer, Proof, Slot, Testimony};
-use crate::service::{Service, VmId};
 
 /// Where a balancer listens, after its placeholders were resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,49 +38,80 @@ pub struct Backend {
 /// By balancer, then by place; two VMs that offer one place are one server.
 pub type Backends = BTreeMap<Listener, BTreeMap<(Host, Option<u16>), Backend>>;
 
+/// What is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct InForce {
+    /// The servers.
+    pub backends: Backends,
+    /// Wall clock of the newest evidence when they last changed, seconds since 1970; 0: never.
+    pub as_of: u64,
+}
+
+/// The comment by which a configuration file says [`InForce::as_of`].
+pub(super) const AS_OF: &str = "# offered servers as of ";
+
+/// What the file says of that.
+pub(super) fn as_of(file: &str) -> u64 {
+    file.lines().find_map(|line| line.strip_prefix(AS_OF)?.parse().ok()).unwrap_or_default()
+}
+
 /// What is known of the service.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Evidence<'a> {
     /// This VM's NICs: published placeholders mean their addresses.
     pub nics: &'a [Nic],
-    /// This VM.
-    pub me: Option<VmId>,
-    /// OneGate's last answer about the service, and its wall clock.
-    pub service: Option<(&'a Service, u64)>,
+    /// The time on this VM's wall clock.
+    pub wall: u64,
+    /// OneGate's last answer about the fellows, and its wall clock.
+    pub testimony: Option<(&'a Testimony, u64)>,
     /// The digest on this VM.
     pub digest: Option<&'a Digest>,
 }
 
 impl Evidence<'_> {
     /// The servers in force after this evidence. `memory` is what was in force before.
-    pub fn apply(&self, listeners: &[Listener], memory: Backends) -> Backends {
-        let mut backends = memory;
+    pub fn apply(&self, listeners: &[Listener], memory: InForce) -> InForce {
+        let mut backends = memory.backends.clone();
+        // A time to come was written before the clock was set.
+        let as_of = if memory.as_of > self.wall { 0 } else { memory.as_of };
         backends.retain(|listener, _| listeners.contains(listener));
         for listener in listeners {
             backends.entry(*listener).or_default();
         }
         if let Some(digest) = self.digest {
-            self.apply_digest(digest, &mut backends);
+            if digest.at >= as_of {
+                self.remove_gone(digest, &mut backends);
+            }
+            self.add(digest.offers.iter(), &mut backends);
         }
-        // An answer older than the digest is part of the digest's past: it could bring back what is gone.
-        let newer = |(_, at): &(&Service, u64)| self.digest.is_none_or(|digest| *at > digest.at);
-        if let Some((service, _)) = self.service.filter(newer) {
-            self.apply_service(service, &mut backends);
+        // An answer older than the digest is part of the digest's past: it could bring back what is gone. Unless the
+        // digest comes from the future: then the clocks tell nothing.
+        let newer = |(_, at): &(&Testimony, u64)| {
+            self.digest.is_none_or(|digest| *at > digest.at || digest.at > self.wall + STALE_AFTER.as_secs())
+        };
+        if let Some((testimony, at)) = self.testimony.filter(newer) {
+            if at >= as_of {
+                self.remove_proven(testimony, &mut backends);
+            }
+            self.add(testimony.offers(), &mut backends);
         }
-        backends
+        backends.retain(|_, servers| !servers.is_empty());
+        if backends == memory.backends {
+            return memory;
+        }
+        let newest = self.digest.map(|digest| digest.at).max(self.testimony.map(|(_, at)| at));
+        InForce { backends, as_of: newest.unwrap_or_default().max(as_of) }
     }
 
-    fn apply_digest(&self, digest: &Digest, backends: &mut Backends) {
+    fn remove_gone(&self, digest: &Digest, backends: &mut Backends) {
         for gone in &digest.gone {
             if let Some(servers) = self.servers_of(gone, backends) {
                 servers.retain(|place, backend| !(backend.vm == gone.vm && is_at(place, &gone.server)));
             }
         }
-        self.add(digest.offers.iter(), backends);
     }
 
-    fn apply_service(&self, service: &Service, backends: &mut Backends) {
-        let testimony = Testimony::of(service, self.me);
+    fn remove_proven(&self, testimony: &Testimony, backends: &mut Backends) {
         for (listener, servers) in backends.iter_mut() {
             let proofs: BTreeMap<(Host, Option<u16>), Proof> = servers
                 .iter()
@@ -96,7 +129,6 @@ impl Evidence<'_> {
                 servers.retain(|place, _| proofs.get(place) != Some(&Proof::Absent));
             }
         }
-        self.add(testimony.offers(), backends);
     }
 
     fn add<'o>(&self, offers: impl Iterator<Item = &'o Offer>, backends: &mut Backends) {
@@ -129,8 +161,8 @@ impl Evidence<'_> {
     }
 
     /// True if a fresh digest stands by every server in force: nobody needs to ask OneGate more.
-    pub fn is_explained(&self, backends: &Backends, wall: u64) -> bool {
-        let Some(digest) = self.digest.filter(|digest| digest.is_fresh(wall)) else { return false };
+    pub fn is_explained(&self, backends: &Backends) -> bool {
+        let Some(digest) = self.digest.filter(|digest| digest.is_fresh(self.wall)) else { return false };
         let mut offers: BTreeMap<VmId, Vec<&Offer>> = BTreeMap::new();
         for offer in &digest.offers {
             offers.entry(offer.vm).or_default().push(offer);

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use super::backends::{Backends, Evidence};
+use super::backends::{Backends, Evidence, InForce};
 use super::{daemons, haproxy, keepalived, lvs, public};
 use crate::context::Config;
+use crate::context::vnf::Source;
 use crate::facts::{Facts, Observed};
-use crate::plan::{Checker, Condition, Decision};
+use crate::plan::{Checker, Condition, Decision, Load};
 use crate::service::digest::Digest;
 use crate::service::names;
+use crate::service::offers::Testimony;
 
 /// What balancing knows and still needs to know.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -49,23 +51,24 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
     };
     let memory = match facts.file(haproxy::PATH) {
         Observed::Known(file) => haproxy::in_force(file.content.expose()),
-        Observed::Absent => Backends::new(),
+        Observed::Absent => InForce::default(),
         Observed::Unknown(why) => {
             let why = format!("could not read {}: {why}; the servers in it stay", haproxy::PATH);
             decision.conditions.push(Condition::unknown(RUNNING, "FileUnseen", why));
             return Balanced { is_dynamic: haproxy.dynamic, ..Balanced::default() };
         }
     };
-    let digest = digest_on(facts);
-    let evidence = evidence(config, facts, digest.as_ref());
+    let (digest, testimony) = (digest_on(facts), testimony(config, facts));
+    let evidence = evidence(config, digest.as_ref(), testimony.as_ref(), facts.wall);
     let listeners = if haproxy.dynamic { haproxy::listeners(haproxy) } else { Vec::new() };
-    let backends = evidence.apply(&listeners, memory);
-    let file = public(haproxy::PATH, 0o644, haproxy::render(haproxy, &backends), Some(Checker::Haproxy));
+    let in_force = evidence.apply(&listeners, memory);
+    let file = public(haproxy::PATH, 0o644, haproxy::render(haproxy, &in_force), Some(Checker::Haproxy));
+    let backends = in_force.backends;
     let content = file.content.clone();
     if let Err(why) = daemons::keep_file(file, facts, decision) {
         decision.conditions.push(Condition::unknown(RUNNING, "FileUnseen", why));
     } else {
-        let standing = daemons::keep_running(haproxy::UNIT, &content, facts, decision);
+        let standing = daemons::keep_running(haproxy::UNIT, &content, Load::Reload, facts, decision);
         let places: Vec<String> =
             haproxy.balancers.iter().map(|b| format!("{}:{}", b.address, b.port)).collect();
         let serving = format!("listening on {}", places.join(", "));
@@ -83,27 +86,30 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
         is_dynamic: haproxy.dynamic,
         has_any: backends.values().any(|servers| !servers.is_empty()),
         has_all: empty.next().is_none(),
-        is_explained: evidence.is_explained(&backends, facts.wall),
+        is_explained: evidence.is_explained(&backends),
     };
     decision.conditions.push(told(config, facts, &backends, &balanced));
     balanced
 }
 
 /// The servers of IPVS, which stand in Keepalived's file. Nothing is known of them if that could not be read.
-pub fn ipvs(config: &Config, facts: &Facts) -> (Backends, Balanced) {
+pub fn ipvs(config: &Config, facts: &Facts) -> (InForce, Balanced) {
     let Some(lvs) = config.vnf.lvs.as_ref().filter(|lvs| lvs.dynamic) else { return Default::default() };
     let memory = facts.file(keepalived::PATH).known().map(|file| lvs::in_force(file.content.expose()));
-    let digest = digest_on(facts);
-    let evidence = evidence(config, facts, digest.as_ref());
-    let backends = evidence.apply(&lvs::listeners(lvs), memory.unwrap_or_default());
+    let (digest, testimony) = (digest_on(facts), testimony(config, facts));
+    let evidence = evidence(config, digest.as_ref(), testimony.as_ref(), facts.wall);
+    let in_force = evidence.apply(&lvs::listeners(lvs), memory.unwrap_or_default());
+    let backends = &in_force.backends;
     let balanced = Balanced {
         is_dynamic: true,
         has_any: backends.values().any(|servers| !servers.is_empty()),
-        has_all: lvs.services.iter().all(|s| !s.servers.is_empty())
-            || backends.values().all(|s| !s.is_empty()),
-        is_explained: evidence.is_explained(&backends, facts.wall),
+        has_all: lvs
+            .services
+            .iter()
+            .all(|service| !service.servers.is_empty() || backends.contains_key(&lvs::listener(service))),
+        is_explained: evidence.is_explained(backends),
     };
-    (backends, balanced)
+    (in_force, balanced)
 }
 
 /// The service's digest on this VM, if it reads as one.
@@ -111,15 +117,25 @@ pub(super) fn digest_on(facts: &Facts) -> Option<Digest> {
     facts.me.last.known().and_then(|vm| Digest::decode(vm.attribute(names::BACKENDS)?))
 }
 
-/// What is known of the service now.
-/// An older answer of OneGate proves nothing any more: servers may have come since. What it said is in the file.
-const FRESH: Duration = Duration::from_secs(15);
+/// What OneGate told last of those who may offer servers, and its wall clock.
+fn testimony(config: &Config, facts: &Facts) -> Option<(Testimony, u64)> {
+    let at = |age: Option<Duration>| facts.wall.saturating_sub(age.unwrap_or_default().as_secs());
+    if config.vnf.source == Source::Networks {
+        let (networks, id) = (facts.networks.last.known()?, config.vrouter?);
+        return Some((Testimony::of_networks(networks, config.vm, id), at(facts.networks.age(facts.now))));
+    }
+    let service = facts.service.last.known()?;
+    Some((Testimony::of(service, config.vm, config.service), at(facts.service.age(facts.now))))
+}
 
-pub(super) fn evidence<'a>(config: &'a Config, facts: &'a Facts, digest: Option<&'a Digest>) -> Evidence<'a> {
-    let age = facts.service.age(facts.now).unwrap_or_default().as_secs();
-    let service =
-        facts.service.fresh(facts.now, FRESH).map(|service| (service, facts.wall.saturating_sub(age)));
-    Evidence { nics: &config.nics, me: config.vm, service, digest }
+fn evidence<'a>(
+    config: &'a Config,
+    digest: Option<&'a Digest>,
+    testimony: Option<&'a (Testimony, u64)>,
+    wall: u64,
+) -> Evidence<'a> {
+    let testimony = testimony.map(|(testimony, at)| (testimony, *at));
+    Evidence { nics: &config.nics, wall, testimony, digest }
 }
 
 /// Always true: the masters are deployed only after vnf is READY, so vnf cannot wait for their servers.
@@ -130,7 +146,11 @@ fn told(config: &Config, facts: &Facts, backends: &Backends, balanced: &Balanced
     if !balanced.is_dynamic {
         return Condition::met(KNOWN, "Static", format!("{given} server(s), all from the context"));
     }
-    let source = match (&facts.service.fault, balanced.is_explained) {
+    let fault = match config.vnf.source {
+        Source::Service => &facts.service.fault,
+        Source::Networks => &facts.networks.fault,
+    };
+    let source = match (fault, balanced.is_explained) {
         (_, true) => "as the service's digest tells".to_owned(),
         (None, false) => "as OneGate tells".to_owned(),
         (Some(fault), false) => format!("kept while OneGate does not tell: {}", fault.message),

@@ -16,8 +16,14 @@ pub fn keep_file(file: FileSpec, facts: &Facts, decision: &mut Decision) -> Resu
     Ok(())
 }
 
-/// Adds what makes the unit run at every boot, and run now with `content` loaded.
-pub fn keep_running(unit: &str, content: &Content, facts: &Facts, decision: &mut Decision) -> Standing {
+/// Adds what makes the unit run at every boot, and run now with `content` loaded, which it takes by `how`.
+pub fn keep_running(
+    unit: &str,
+    content: &Content,
+    how: Load,
+    facts: &Facts,
+    decision: &mut Decision,
+) -> Standing {
     let found = match facts.unit(unit) {
         Observed::Known(found) => found,
         Observed::Absent => return Standing::Missing,
@@ -31,7 +37,7 @@ pub fn keep_running(unit: &str, content: &Content, facts: &Facts, decision: &mut
     match found.active {
         Active::Activating | Active::Deactivating | Active::Reloading => return Standing::Moving,
         _ if !is_loaded => {
-            let load = Effect::LoadConfig { unit: unit.into(), how: Load::Reload, digest: wanted };
+            let load = Effect::LoadConfig { unit: unit.into(), how, digest: wanted };
             decision.effects.push(load);
         }
         Active::Inactive | Active::Failed => decision.effects.push(Effect::StartUnit(unit.into())),

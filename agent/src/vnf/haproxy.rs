@@ -5,7 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::backends::{Backend, Backends, Listener};
+use super::backends::{AS_OF, Backend, Backends, InForce, Listener, as_of};
 use crate::context::vnf::{Balancer, Check, HaproxyConfig, Host, ProxyProtocol, Server, limit, weight};
 use crate::service::VmId;
 use crate::service::offers::Family;
@@ -60,8 +60,12 @@ defaults
 ";
 
 /// The whole file.
-pub fn render(config: &HaproxyConfig, backends: &Backends) -> String {
+pub fn render(config: &HaproxyConfig, in_force: &InForce) -> String {
+    let backends = &in_force.backends;
     let mut text = String::from(HEAD);
+    if config.dynamic {
+        text.push_str(&format!("\n{AS_OF}{}\n", in_force.as_of));
+    }
     text.push_str(&format!("\nfrontend health\n    mode http\n    bind {HEALTH}\n    monitor-uri /\n"));
     let named = |server: &Server| matches!(server.host, Host::Name(_));
     let offered = || backends.values().flat_map(|servers| servers.values()).map(|backend| &backend.server);
@@ -128,13 +132,17 @@ fn server_words(server: &Server) -> String {
         Host::Address(address) => format!("{address}_{port} {}", SocketAddr::new(*address, port)),
         Host::Name(name) => format!("{name}_{port} {name}:{port} resolvers system init-addr last,libc,none"),
     };
-    server.weight.inspect(|weight| words.push_str(&format!(" weight {weight}")));
-    server.upper.filter(|upper| *upper > 0).inspect(|upper| words.push_str(&format!(" maxconn {upper}")));
+    server.weight.iter().for_each(|weight| words.push_str(&format!(" weight {weight}")));
+    server
+        .upper
+        .iter()
+        .filter(|upper| **upper > 0)
+        .for_each(|upper| words.push_str(&format!(" maxconn {upper}")));
     words
 }
 
 /// The servers that VMs offered, as the file has them: what is in force.
-pub fn in_force(file: &str) -> Backends {
+pub fn in_force(file: &str) -> InForce {
     let mut backends = Backends::new();
     let mut bound: Vec<Listener> = Vec::new();
     let (mut index, mut here) = (None, None);
@@ -162,7 +170,7 @@ pub fn in_force(file: &str) -> Backends {
             _ => {}
         }
     }
-    backends
+    InForce { backends, as_of: as_of(file) }
 }
 
 /// `vm7_10.0.0.1_6443 10.0.0.1:6443 ...`

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::backends::{Backend, Backends, Listener};
+use super::backends::{AS_OF, Backend, Backends, InForce, Listener, as_of};
 use crate::context::vnf::{Host, LvsConfig, LvsMethod, Protocol, Server, VirtualServer, limit, weight};
 use crate::service::VmId;
 use crate::service::offers::Family;
@@ -15,13 +15,16 @@ pub fn listeners(config: &LvsConfig) -> Vec<Listener> {
     config.services.iter().map(listener).collect()
 }
 
-fn listener(service: &VirtualServer) -> Listener {
+/// Where a service listens.
+pub fn listener(service: &VirtualServer) -> Listener {
     Listener { slot: (Family::Lvs, service.index), address: service.address, port: service.port }
 }
 
 /// All blocks. A service without servers has none: Keepalived ignores it with a warning.
-pub fn render(config: &LvsConfig, backends: &Backends) -> String {
-    config.services.iter().map(|service| render_service(service, backends)).collect()
+pub fn render(config: &LvsConfig, in_force: &InForce) -> String {
+    let blocks: String =
+        config.services.iter().map(|service| render_service(service, &in_force.backends)).collect();
+    if config.dynamic { format!("\n{AS_OF}{}\n{blocks}", in_force.as_of) } else { blocks }
 }
 
 fn render_service(service: &VirtualServer, backends: &Backends) -> String {
@@ -89,7 +92,7 @@ fn render_server(vm: Option<VmId>, server: &Server, service: &VirtualServer) -> 
 }
 
 /// The servers that VMs offered, as the file has them: what is in force.
-pub fn in_force(file: &str) -> Backends {
+pub fn in_force(file: &str) -> InForce {
     let mut backends = Backends::new();
     let (mut index, mut here, mut vm): (Option<u16>, Option<Listener>, Option<VmId>) = (None, None, None);
     let mut place = None;
@@ -129,5 +132,5 @@ pub fn in_force(file: &str) -> Backends {
             _ => {}
         }
     }
-    backends
+    InForce { backends, as_of: as_of(file) }
 }

@@ -16,17 +16,14 @@ mod reads;
 pub mod router;
 pub mod unbound;
 
-#[cfg(test)]
-mod tests;
-
 pub use links::{Names, held};
 
-use backends::Backends;
+use backends::InForce;
 
 use crate::context::Config;
 use crate::driver::Interests;
 use crate::facts::{Facts, Link, Observed};
-use crate::plan::{Checker, Condition, Content, Decision, Effect, FileSpec, digest as digest_of};
+use crate::plan::{Checker, Condition, Content, Decision, Effect, FileSpec, Load, digest as digest_of};
 
 /// What a vnf node looks at. Kernel parameters are named by interface, so they are known once the links are.
 pub fn interests(config: &Config, links: &Observed<Vec<Link>>, interests: &mut Interests) {
@@ -120,7 +117,7 @@ fn translation(config: &Config, facts: &Facts, names: &Names, decision: &mut Dec
         decision.conditions.push(Condition::unknown(kind, "FileUnseen", why));
         return;
     }
-    let standing = daemons::keep_running(nat::UNIT, &content, facts, decision);
+    let standing = daemons::keep_running(nat::UNIT, &content, Load::Reload, facts, decision);
     let serving = config.vnf.nat.as_ref().map_or_else(
         || "nothing is translated".to_owned(),
         |nat| {
@@ -143,18 +140,13 @@ fn name_service(config: &Config, facts: &Facts, decision: &mut Decision) {
         decision.conditions.push(Condition::unknown(kind, "FileUnseen", why));
         return;
     }
-    let standing = daemons::keep_running(unbound::UNIT, &content, facts, decision);
+    // A reload does not make unbound listen elsewhere.
+    let standing = daemons::keep_running(unbound::UNIT, &content, Load::Restart, facts, decision);
     let serving = format!("{} names of the zone {}", dns.records.len(), dns.domain);
     decision.conditions.push(standing.condition(kind, unbound::UNIT, serving));
 }
 
-fn addresses(
-    config: &Config,
-    facts: &Facts,
-    names: &Names,
-    real_servers: &Backends,
-    decision: &mut Decision,
-) {
+fn addresses(config: &Config, facts: &Facts, names: &Names, real_servers: &InForce, decision: &mut Decision) {
     let kind = "AddressesConfigured";
     let vrrp = &config.vnf.vrrp;
     if vrrp.instances.is_empty() && config.vnf.lvs.is_none() {
@@ -190,7 +182,7 @@ fn addresses(
         return;
     }
     raise_floating(config, facts, names, links, &content, decision);
-    let standing = daemons::keep_running(keepalived::UNIT, &content, facts, decision);
+    let standing = daemons::keep_running(keepalived::UNIT, &content, Load::Reload, facts, decision);
     let held = held(vrrp, links);
     let serving = match (held.is_empty(), vrrp.instances.iter().all(|instance| instance.vips.is_empty())) {
         (_, true) => "VRRP runs; no virtual address is given".to_owned(),

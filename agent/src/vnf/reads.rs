@@ -9,7 +9,7 @@ use crate::facts::Facts;
 use crate::plan::Decision;
 
 /// The own VM's poll while the first servers are awaited.
-const EAGER: Duration = Duration::from_secs(2);
+const EAGER: Duration = Duration::from_secs(1);
 /// And afterwards.
 const STEADY: Duration = Duration::from_secs(10);
 /// A whole service reads itself at most twice a minute, so each VM that may do it waits so long per VM.

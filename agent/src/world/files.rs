@@ -206,8 +206,12 @@ mod tests {
         let (target, link) = (home.path().join("target"), home.path().join("link"));
         std::fs::write(&target, "theirs").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert_eq!(crate::world::symlinks::read(&link).known().map(String::as_str), target.to_str());
         replace(&link, 0o600, "ours", accept).await.unwrap();
-        assert!(std::fs::symlink_metadata(&link).unwrap().is_file());
+        assert!(
+            crate::world::symlinks::read(&link).is_absent()
+                && crate::world::symlinks::read(&home.path().join("none")).is_absent()
+        );
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "theirs");
     }
 

@@ -101,6 +101,8 @@ fn subject(effect: &Effect) -> (Option<&str>, Option<&str>) {
         | Effect::LinkUp { .. }
         | Effect::Publish { .. }
         | Effect::PublishSealed(_)
+        | Effect::SetDefaultRoute { .. }
+        | Effect::RemoveDefaultRoute { .. }
         | Effect::HoldLease { .. } => (None, None),
     }
 }

@@ -13,8 +13,8 @@ mod checker;
 pub mod clock;
 mod cloud;
 mod command;
-mod context_adapter;
 mod context_disk;
+mod context_reader;
 pub mod context_source;
 mod events;
 pub mod files;
@@ -25,6 +25,7 @@ mod kubernetes;
 mod links;
 pub mod notify;
 pub mod onegate;
+mod routes;
 pub mod status_file;
 mod supervisor;
 mod symlinks;
@@ -42,7 +43,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::cloud::Cloud;
-pub use self::context_adapter::ContextSource;
+pub use self::context_reader::ContextReader;
 use self::events::{Events, Woken};
 use self::journal::Journal;
 use self::kubernetes::Cluster;
@@ -64,12 +65,13 @@ const KEEPALIVED: &str = "keepalived.service";
 
 /// This machine.
 pub struct Machine {
-    context: ContextSource,
+    context: ContextReader,
     cloud: Cloud,
     systemd: Systemd,
     cluster: Cluster,
     supervisor: Supervisor,
-    events: Events,
+    /// Only the loop takes over the process's signals.
+    events: Option<Events>,
     moved: Arc<Notify>,
     watches_addresses: bool,
     status: StatusFile,
@@ -78,25 +80,31 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine that this process runs on, with its context from `source`.
-    ///
-    /// # Errors
-    /// If the process's signals cannot be taken over.
-    pub fn new(source: ContextSource) -> std::io::Result<Self> {
+    /// The machine that this process runs on, with this context. It can be looked at and changed, not waited for.
+    pub fn new(context: ContextReader) -> Self {
         let moved = Arc::new(Notify::new());
-        Ok(Self {
-            context: source,
+        Self {
+            context,
             cloud: Cloud::default(),
             systemd: Systemd::new(Watches::new(Arc::clone(&moved))),
             cluster: Cluster::new(Arc::clone(&moved)),
             supervisor: Supervisor::new(Arc::clone(&moved)),
-            events: Events::new(Arc::clone(&moved))?,
+            events: None,
             moved,
             watches_addresses: false,
             status: StatusFile::new(Path::new(status_file::DIRECTORY)),
             notifier: Notifier::default(),
             journal: Journal::default(),
-        })
+        }
+    }
+
+    /// Takes over the process's signals, for a loop that waits.
+    ///
+    /// # Errors
+    /// If they cannot be taken over.
+    pub fn listen(&mut self) -> std::io::Result<()> {
+        self.events = Some(Events::new(Arc::clone(&self.moved))?);
+        Ok(())
     }
 
     /// Where VRRP runs, an address that comes or goes wakes the loop; on Kubernetes nodes every pod moves some.
@@ -124,6 +132,10 @@ impl Machine {
             Effect::LoadConfig { unit, how, digest } => self.systemd.load(unit, *how, digest).await,
             Effect::SetSysctl { key, value } => sysctls::write(key, value),
             Effect::LinkUp { name } => links::set_up(name).await,
+            Effect::SetDefaultRoute { via, device, protocol } => routes::set(*via, device, *protocol).await,
+            Effect::RemoveDefaultRoute { via, device, protocol } => {
+                routes::remove(*via, device, *protocol).await
+            }
             Effect::Publish { vm, attributes } => self.cloud.publish(*vm, attributes).await,
             Effect::PublishSealed(sealing) => self.publish_sealed(sealing).await,
             Effect::HoldLease { holder, version } => {
@@ -143,7 +155,7 @@ impl World for Machine {
     async fn observe(&mut self, interests: &Interests, reads: &Reads) -> Facts {
         self.watch_addresses(interests);
         let now = clock::now();
-        let context = self.context.read(now).await;
+        let context = self.context.read();
         let token = self.context.token();
         let mut facts = Facts { now, wall: clock::wall(), entropy: clock::entropy(), ..Facts::default() };
         facts.files = looked(&interests.files, |path| files::read(Path::new(path)));
@@ -155,16 +167,17 @@ impl World for Machine {
             .known()
             .and_then(|read| read.as_ref().ok())
             .and_then(|i| i.node_name.clone());
-        let ((me, service), units, kubernetes, supervisor, haproxy) = tokio::join!(
+        let ((me, service), units, kubernetes, supervisor, haproxy, routes) = tokio::join!(
             self.cloud.observe(&context, token, reads, now),
             self.systemd.observe(&interests.units),
             self.cluster.observe(node.as_deref(), reads, now),
             self.supervisor.observe(interests.supervisor.as_deref()),
             haproxy_stats(interests),
+            routes::read(&interests.routes),
         );
         facts.context = context;
         facts.vrrp = vrrp_states(&units, &facts.links);
-        Facts { me, service, units, kubernetes, supervisor, haproxy, ..facts }
+        Facts { me, service, units, kubernetes, supervisor, haproxy, routes, ..facts }
     }
 
     async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
@@ -184,11 +197,15 @@ impl World for Machine {
     }
 
     async fn wait(&mut self, at_most: Duration) -> Event {
+        let Some(events) = &mut self.events else {
+            tokio::time::sleep(at_most).await;
+            return Event::Timer;
+        };
         let end = Instant::now() + at_most;
         loop {
             notify::watchdog();
             let slice = end.min(Instant::now() + LOOK_AT_CONTEXT);
-            match self.events.wait_until(slice).await {
+            match events.wait_until(slice).await {
                 Woken::Stop => {
                     notify::stopping();
                     return Event::Stop;

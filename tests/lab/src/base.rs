@@ -38,6 +38,9 @@ const PACKAGES: &[&str] = &[
 /// Left out to keep the base small: nobody reads manuals in a node.
 const EXCLUDED: &[&str] = &["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*"];
 
+/// Counts what [`tidy`] does, so that a base which an earlier version of it made is not taken.
+const TIDINESS: u32 = 2;
+
 /// The distribution of this machine; the base is of the same one, because its package sources are known to work here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Suite {
@@ -71,7 +74,7 @@ pub fn ensure(say: &dyn Fn(&str)) -> Result<PathBuf> {
     let os_release = fs::read_to_string("/etc/os-release").context("could not read /etc/os-release")?;
     let suite = Suite::parse(&os_release)?;
     let mut key = DefaultHasher::new();
-    (PACKAGES, EXCLUDED, suite.components).hash(&mut key);
+    (TIDINESS, PACKAGES, EXCLUDED, suite.components).hash(&mut key);
     let base = Path::new(CACHE).join(format!("{}-{:016x}", suite.name, key.finish()));
     if base.exists() {
         return Ok(base);
@@ -110,6 +113,8 @@ fn tidy(root: &Path) -> Result<()> {
     if hostname.exists() {
         fs::remove_file(hostname).context("could not remove the base's hostname")?;
     }
+    // mmdebstrap leaves this machine's own: its name servers are out of reach in there.
+    fs::write(root.join("etc/resolv.conf"), "").context("could not empty the base's resolv.conf")?;
     // Empty, not absent: absent means "first boot" to systemd, and it would enable every unit by preset.
     fs::write(root.join("etc/machine-id"), "").context("could not empty the base's machine-id")?;
     fs::create_dir_all(root.join("var/log/journal")).context("could not make the journal's directory")?;
@@ -192,8 +197,8 @@ fn fill(root: &Path, artefacts: &Artefacts) -> Result<()> {
     let chroot = |argv: &[&str]| run(&[&["chroot", &root.display().to_string()], argv].concat());
     chroot(&["sh", "/tmp/oneke/provision.sh", "/tmp/oneke"]).context("provisioning the image failed")?;
     rke2::tune(root)?;
-    // systemd's own opinion of the unit, in the place where it will run.
-    chroot(&["systemd-analyze", "verify", "oneke-agent.service"])?;
+    // systemd's own opinion of our units, in the place where they will run.
+    chroot(&["systemd-analyze", "verify", "oneke-agent.service", "oneke-nft.service"])?;
     fs::remove_dir_all(&stage).context("could not remove the staging directory")
 }
 

@@ -97,6 +97,7 @@ impl Lab {
         match text.and_then(|text| serde_json::from_str::<Report>(&text).ok()) {
             Some(report) => {
                 member.waits_for = report.waits_for();
+                member.well = report.ready;
                 member.phase = report.phase;
             }
             None => member.phase = "boots".into(),
@@ -144,8 +145,7 @@ impl Lab {
     /// As [`Lab::wait`].
     pub fn wait_running(&mut self, vms: u32, patience: Duration) -> Result<()> {
         self.wait("the service is RUNNING and every VM is READY", patience, |lab, members| {
-            let well =
-                |member: &Member| member.ready && member.state == "RUNNING" && member.waits_for.is_empty();
+            let well = |member: &Member| member.ready && member.well && member.state == "RUNNING";
             lab.service_state() == "RUNNING" && members.len() == vms as usize && members.iter().all(well)
         })
     }
@@ -294,8 +294,8 @@ fn write_members(members: &[Member]) -> Result<()> {
 /// The end of the journal of every VM that is not ready.
 fn autopsy(members: &[Member]) -> String {
     let mut text = crate::progress::table(members, 400);
-    for member in members.iter().filter(|member| !member.ready || !member.waits_for.is_empty()) {
-        text.push_str(&format!("\n--- journal of {}\n{}", member.name(), machine::journal(member.vm, 40)));
+    for member in members.iter().filter(|member| !member.ready || !member.well) {
+        text.push_str(&format!("\n--- journal of {}\n{}", member.name(), machine::journal(member.vm)));
     }
     text
 }

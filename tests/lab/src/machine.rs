@@ -68,7 +68,7 @@ impl Machine {
         self.ports = guest::ports(&variables);
         network::plug(&name(self.id), &self.ports)?;
         let root = self.mount(image)?;
-        guest::configure(&root, &variables)?;
+        guest::configure(&root, &name(self.id), &variables)?;
         let bind = self.insert_context(context, &root)?;
         let cgroups = host::cgroups(&name(self.id))?;
         self.running = Some(self.start(&root, &bind, &cgroups)?);
@@ -225,7 +225,7 @@ impl Machine {
         if let Some(mut child) = self.running.take() {
             child.wait().context("could not wait for the container")?;
         }
-        network::unplug(&name(self.id))?;
+        network::unplug(&name(self.id), &self.ports)?;
         host::unmount_below(&self.directory)?;
         if let Some(device) = self.device.take() {
             run(&["losetup", "--detach", &device])?;
@@ -239,20 +239,18 @@ pub fn name(id: u32) -> String {
     format!("vm{id}")
 }
 
-/// The journal that a machine left on its disk, the newest lines; also of a machine that is off.
-pub fn journal(id: u32, lines: usize) -> String {
-    let directory = Path::new(host::DISKS).join(name(id)).join("upper/var/log/journal");
-    run(&[
-        "journalctl",
-        "--directory",
-        &directory.display().to_string(),
-        "--no-pager",
-        "--quiet",
-        "--output=short-iso",
-        "--lines",
-        &lines.to_string(),
-    ])
-    .unwrap_or_else(|error| format!("{error:#}\n"))
+/// What the journal on a machine's disk says last of our agent, of RKE2, and of whatever went wrong; also of a machine
+/// that is off.
+pub fn journal(id: u32) -> String {
+    let directory = Path::new(host::DISKS).join(name(id)).join("upper/var/log/journal").display().to_string();
+    let read = |filter: &[&str]| {
+        let common =
+            ["journalctl", "--directory", &directory, "--no-pager", "--quiet", "--output=short-precise"];
+        run(&[&common, filter].concat()).unwrap_or_else(|error| format!("{error:#}\n"))
+    };
+    let ours = read(&["--unit=oneke-agent", "--unit=rke2-server", "--unit=rke2-agent", "--lines=30"]);
+    let wrong = read(&["--priority=warning", "--lines=15"]);
+    format!("{ours}... warnings and errors of all:\n{wrong}")
 }
 
 fn how(status: ExitStatus) -> Stopped {

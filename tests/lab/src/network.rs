@@ -22,7 +22,7 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
 
-use crate::command::run;
+use crate::command::{run, succeeds};
 use crate::host::NAMESPACE;
 
 /// Where OneGate listens: the address and port of OpenNebula's transparent proxy (169.254.16.9:5030).
@@ -127,7 +127,7 @@ impl Port {
 /// # Errors
 /// When the kernel refuses one of them.
 pub fn plug(node: &str, ports: &[Port]) -> Result<()> {
-    unplug(node)?;
+    unplug(node, ports)?;
     run(&["ip", "netns", "add", &namespace(node)])?;
     for port in ports {
         attach(node, &port.inside(), Some(&port.mac), &port.outside(node), port.network)?;
@@ -135,11 +135,18 @@ pub fn plug(node: &str, ports: &[Port]) -> Result<()> {
     Ok(())
 }
 
-/// Takes a node's namespace away, and its ports with it. Idempotent.
+/// Takes a node's ports and its namespace away. Idempotent.
 ///
 /// # Errors
-/// When it is there and cannot be removed.
-pub fn unplug(node: &str) -> Result<()> {
+/// When one is there and cannot be removed.
+pub fn unplug(node: &str, ports: &[Port]) -> Result<()> {
+    for port in ports {
+        // By itself, not with the namespace: that lives until its last process is reaped.
+        let (switch, outside) = (namespace("switch"), port.outside(node));
+        if succeeds(&["ip", "-n", &switch, "link", "show", &outside]) {
+            run(&["ip", "-n", &switch, "link", "delete", &outside])?;
+        }
+    }
     if Path::new("/run/netns").join(namespace(node)).exists() {
         run(&["ip", "netns", "delete", &namespace(node)])?;
     }

@@ -17,8 +17,10 @@ pub struct Member {
     pub role: String,
     /// Its state in the cloud: RUNNING, POWEROFF, ...
     pub state: String,
-    /// READY=YES was published.
+    /// READY=YES was published, now or by an earlier life of this VM.
     pub ready: bool,
+    /// It runs, and its agent says that every condition holds.
+    pub well: bool,
     /// The agent's word for where it is; before it speaks, the lab's.
     pub phase: String,
     /// The first condition that does not hold.
@@ -157,7 +159,7 @@ pub fn table(members: &[Member], width: usize) -> String {
 }
 
 fn phase(member: &Member) -> &str {
-    if member.ready && member.waits_for.is_empty() { "READY" } else { &member.phase }
+    if member.ready && member.well { "READY" } else { &member.phase }
 }
 
 fn situation(member: &Member) -> String {
@@ -168,8 +170,7 @@ fn situation(member: &Member) -> String {
 /// Messages that count seconds or name passing things change all the time: only the condition's name counts.
 fn differs(told: &Member, now: &Member) -> bool {
     let kind = |member: &Member| member.waits_for.split(':').next().unwrap_or_default().to_owned();
-    (&told.state, told.ready, &told.phase, kind(told), &told.fault)
-        != (&now.state, now.ready, &now.phase, kind(now), &now.fault)
+    (&told.state, phase(told), kind(told), &told.fault) != (&now.state, phase(now), kind(now), &now.fault)
 }
 
 fn stamp(elapsed: Duration) -> String {
@@ -197,6 +198,7 @@ mod tests {
             role: "master".into(),
             state: "RUNNING".into(),
             ready,
+            well: ready,
             phase: phase.into(),
             waits_for: waits_for.into(),
             leader: None,

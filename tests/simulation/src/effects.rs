@@ -55,6 +55,12 @@ impl Universe {
                 machine.sysctls.insert(key.clone(), value.clone());
             }
             Effect::LinkUp { .. } => {}
+            Effect::SetDefaultRoute { via, device, protocol } => {
+                machine.routes.set(*via, device, *protocol);
+            }
+            Effect::RemoveDefaultRoute { via, device, protocol } => {
+                machine.routes.remove(*via, device, *protocol);
+            }
             Effect::Publish { .. } | Effect::HoldLease { .. } => unreachable!("these go over the network"),
             Effect::PublishSealed(_) => unreachable!("no simulated machine has age"),
         }

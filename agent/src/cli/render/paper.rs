@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::recorded::Recorded;
 use crate::context::{Config, Nic};
 use crate::driver::{Event, Interests, Report, World};
-use crate::facts::{Active, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Unit};
+use crate::facts::{Active, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Routes, Unit};
+use crate::guest;
 use crate::plan::{Attributes, Content, Effect, Reads, Secret};
-use crate::service::{Role, Service, ServiceNode, ServiceRole, Vm, VmId, VmNic, state};
+use crate::service::{Role, Service, ServiceNode, ServiceRole, VNet, Vm, VmId, VmNic, state};
 use crate::world::clock;
 
 /// The paper machine booted a minute ago.
@@ -23,11 +24,13 @@ pub struct Paper {
     context: Secret,
     me: Vm,
     service: Service,
+    networks: Vec<VNet>,
     files: BTreeMap<String, File>,
     units: BTreeMap<String, Unit>,
     sysctls: BTreeMap<String, String>,
     symlinks: BTreeMap<String, String>,
     links: Vec<Link>,
+    routes: Routes,
     effects: Vec<Effect>,
     report: Report,
 }
@@ -43,11 +46,13 @@ impl Paper {
             context,
             me,
             service,
+            networks: recorded.networks,
             files: BTreeMap::new(),
             units: BTreeMap::new(),
             sysctls: BTreeMap::new(),
             symlinks: BTreeMap::new(),
             links: config.nics.iter().map(link_of).collect(),
+            routes: routes_of(config),
             effects: Vec::new(),
             report: Report::default(),
         }
@@ -125,11 +130,14 @@ impl World for Paper {
             entropy: clock::entropy(),
             me: read(self.me.clone(), self.now),
             service: read(self.service.clone(), self.now),
+            networks: read(self.networks.clone(), self.now),
             files,
             units,
             exists,
             symlinks,
             sysctls,
+            // Which file configures a NIC is not known offline, nor that /etc/resolv.conf is a link.
+            routes: Observed::Known(self.routes.clone()),
             links: Observed::Known(self.links.clone()),
             kubernetes: Kubernetes {
                 readyz: Observed::Absent,
@@ -167,6 +175,10 @@ impl World for Paper {
             Effect::LinkUp { name } => {
                 self.links.iter_mut().filter(|link| link.name == *name).for_each(|link| link.running = true);
             }
+            Effect::SetDefaultRoute { via, device, protocol } => self.routes.set(*via, device, *protocol),
+            Effect::RemoveDefaultRoute { via, device, protocol } => {
+                self.routes.remove(*via, device, *protocol);
+            }
             Effect::Publish { vm, attributes } => self.publish(*vm, attributes),
             // There is no cluster on paper, and no kubeconfig.
             Effect::HoldLease { .. } | Effect::PublishSealed(_) => {}
@@ -196,6 +208,15 @@ fn read<T>(value: T, now: Moment) -> Reading<T> {
 fn link_of(nic: &Nic) -> Link {
     let addresses = nic.ip.map(|ip| (IpAddr::V4(ip), nic.prefix)).into_iter().collect();
     Link { name: nic.name(), mac: nic.mac.clone(), running: true, addresses }
+}
+
+/// The ways out that the context gives the NICs.
+fn routes_of(config: &Config) -> Routes {
+    let mut routes = Routes::default();
+    for nic in config.nics.iter().rev() {
+        nic.gateway.into_iter().for_each(|gateway| routes.set(gateway, &nic.name(), guest::STATIC));
+    }
+    routes
 }
 
 /// This VM as OneGate would show it, from its context alone.

@@ -1,11 +1,12 @@
-//! OneGate's recorded answers: a directory with `vm.json`, `service.json` or `service-extended.json`, `vms/ID.json`.
+//! OneGate's recorded answers: a directory with `vm.json`, `service.json` or `service-extended.json`, `vms/ID.json`;
+//! for a virtual router `vnet/ID.json`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
-use crate::service::{Role, Service, Vm, VmId};
+use crate::service::{Role, Service, VNet, Vm, VmId};
 
 /// What was recorded, parsed.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub struct Recorded {
     pub me: Option<Vm>,
     /// The service, its VMs completed from `vms/` and `vm.json`.
     pub service: Option<Service>,
+    /// The virtual router's networks, by ID.
+    pub networks: Vec<VNet>,
 }
 
 impl Recorded {
@@ -31,7 +34,8 @@ impl Recorded {
         if service.is_none() {
             service = answer(&directory.join("service.json"), Service::from_json)?;
         }
-        let mut vms = single_vms(&directory.join("vms"))?;
+        let mut vms: BTreeMap<VmId, Vm> =
+            several(&directory.join("vms"), Vm::from_json)?.into_iter().map(|vm| (vm.id, vm)).collect();
         vms.extend(me.clone().map(|vm| (vm.id, vm)));
         for node in service.iter_mut().flat_map(|service| &mut service.roles).flat_map(|role| &mut role.nodes)
         {
@@ -39,7 +43,9 @@ impl Recorded {
                 node.vm = Some(vm);
             }
         }
-        Ok(Self { me, service })
+        let mut networks = several(&directory.join("vnet"), VNet::from_json)?;
+        networks.sort_by_key(|network| network.id);
+        Ok(Self { me, service, networks })
     }
 
     /// The role that OneGate names.
@@ -61,21 +67,22 @@ fn answer<T, E: std::fmt::Display>(
     parse(&text).map(Some).map_err(|error| anyhow!("{} is no answer of OneGate: {error}", path.display()))
 }
 
-/// `vms/ID.json`, by ID.
-fn single_vms(directory: &Path) -> anyhow::Result<BTreeMap<VmId, Vm>> {
+/// Every recorded answer of a directory; none if there is no such directory.
+fn several<T, E: std::fmt::Display>(
+    directory: &Path,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> anyhow::Result<Vec<T>> {
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("could not read {}", directory.display())),
     };
-    let mut vms = BTreeMap::new();
+    let mut answers = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "json")
-            && let Some(vm) = answer(&path, Vm::from_json)?
-        {
-            vms.insert(vm.id, vm);
+        if path.extension().is_some_and(|extension| extension == "json") {
+            answers.extend(answer(&path, &parse)?);
         }
     }
-    Ok(vms)
+    Ok(answers)
 }

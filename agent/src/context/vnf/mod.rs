@@ -5,18 +5,20 @@
 //! (a balancer on an interface that is left out), so do we, with a warning; where it crashed or produced a file that
 //! its daemon refuses, the problem is told and the last good configuration stays.
 
-mod balancing;
+mod family;
+mod haproxy;
+mod lvs;
 mod names;
 mod routing;
+mod servers;
 mod vrrp;
 
-pub use balancing::{
-    Balancer, Check, HaproxyConfig, Host, LvsConfig, LvsMethod, Protocol, ProxyProtocol, Server,
-    VirtualServer,
-};
-pub(crate) use balancing::{limit, weight};
+pub use haproxy::{Balancer, Check, HaproxyConfig, ProxyProtocol};
+pub use lvs::{LvsConfig, LvsMethod, Protocol, VirtualServer};
 pub use names::{DnsConfig, Forwarder, Listen};
 pub use routing::{Forward, NatConfig, RouterConfig};
+pub use servers::{Host, Server};
+pub(crate) use servers::{limit, weight};
 pub use vrrp::{Instance, Interval, Vip, Vrid, VrrpConfig};
 
 use super::Nic;
@@ -37,6 +39,39 @@ pub struct VnfConfig {
     pub nat: Option<NatConfig>,
     /// Names; `None`: switched off.
     pub dns: Option<DnsConfig>,
+    /// Where servers that VMs offer are learnt.
+    pub source: Source,
+}
+
+/// Where servers that VMs offer are learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Source {
+    /// `/service`: the VMs of this OneFlow service.
+    #[default]
+    Service,
+    /// `/vnet/ID`: the leases of this virtual router's networks.
+    Networks,
+}
+
+/// A virtual router looks at its networks; inside of a service it does so only if `ONEAPP_VNF_LB_ONEGATE_API` says so.
+/// Theirs takes the list by one rule and reads it by another, and finds nothing where the two disagree.
+fn source(reader: &mut Reader<'_>) -> Source {
+    let name = "ONEAPP_VNF_LB_ONEGATE_API";
+    let wanted = reader.parse(name, "expected auto or vrouter", |text| {
+        let vrouter = text.eq_ignore_ascii_case("vrouter");
+        (vrouter || ["auto", "service"].iter().any(|word| text.eq_ignore_ascii_case(word))).then_some(vrouter)
+    });
+    match (reader.text("VROUTER_ID"), reader.text("SERVICE_ID"), wanted.unwrap_or_default()) {
+        (Some(_), None, _) | (Some(_), Some(_), true) => Source::Networks,
+        (None, _, true) => {
+            reader.warn(
+                name,
+                "this VM is no virtual router (no VROUTER_ID): servers are learnt from its service",
+            );
+            Source::Service
+        }
+        (_, _, false) => Source::Service,
+    }
 }
 
 impl VnfConfig {
@@ -44,11 +79,12 @@ impl VnfConfig {
     pub fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Self {
         Self {
             vrrp: vrrp::read(reader, nics),
-            haproxy: balancing::read_haproxy(reader, nics),
-            lvs: balancing::read_lvs(reader, nics),
+            haproxy: haproxy::read(reader, nics),
+            lvs: lvs::read(reader, nics),
             router: routing::read_router(reader, nics),
             nat: routing::read_nat(reader, nics),
             dns: names::read(reader, nics),
+            source: source(reader),
         }
     }
 }

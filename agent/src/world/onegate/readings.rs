@@ -102,7 +102,11 @@ impl Readings {
     ) -> Result<(), OneGateError> {
         let client = client.map_err(Clone::clone)?;
         match vm {
-            Some(vm) => client.put_vms(vm, attributes).await,
+            Some(vm) => {
+                // What was read, or is being read, does not show this yet: whoever acted on it would act twice.
+                self.service.outdate();
+                client.put_vms(vm, attributes).await
+            }
             None => {
                 // Even if the answer is lost or nobody waits for it: the write may have happened.
                 self.me.stale = true;
@@ -170,6 +174,13 @@ impl<T: Send + 'static> Question<T> {
     fn ask(&mut self, now: Moment, question: impl Future<Output = Result<T, OneGateError>> + Send + 'static) {
         self.stale = false;
         self.asked.spawn(async move { (now, question.await) });
+    }
+
+    /// The world was changed: the last answer is of no moment that counts, and the one on its way is not awaited.
+    fn outdate(&mut self) {
+        self.stale = true;
+        self.reading.at = None;
+        self.asked = JoinSet::new();
     }
 
     /// Takes the answer, if it comes in time.

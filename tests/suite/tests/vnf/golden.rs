@@ -1,6 +1,8 @@
-//! Golden cases: `tests/cases/vnf/NAME/` holds `context.sh`, perhaps OneGate's answers `vm.json` and `service.json`, and
+//! Golden cases: `tests/cases/vnf/NAME/` holds `context.sh`, perhaps OneGate's answers `vm.json`, `service.json` and
+//! `vnet.json`, and
 //! under `expected/` every file at its path, and `said`: problems, warnings, other effects, conditions, reads.
 //! `UPDATE_EXPECT=1` rewrites `expected/`; the diff is for people to judge.
+#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
 #![expect(clippy::disallowed_methods, reason = "a test reads its cases, and rewrites them when asked")]
 
 use std::collections::BTreeMap;
@@ -8,15 +10,18 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use oneke_agent::plan::Effect;
-use oneke_agent::service::{Service, Vm};
+use oneke_agent::service::{Service, VNet, Vm};
 
 use super::machine::Machine;
 use super::owners;
 
 #[test]
 fn every_case_is_as_expected_and_accepted_by_its_owners() {
-    let mut names: Vec<PathBuf> =
-        std::fs::read_dir(cases()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut names: Vec<PathBuf> = std::fs::read_dir(cases())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
     names.sort();
     assert!(names.len() >= 40, "{} cases", names.len());
     let mut faults: Vec<String> = names.iter().filter_map(|case| check(case)).collect();
@@ -68,6 +73,9 @@ fn render(case: &Path) -> BTreeMap<String, String> {
     };
     read("vm.json").into_iter().for_each(|text| machine.told_me(Vm::from_json(&text).unwrap()));
     read("service.json").into_iter().for_each(|text| machine.told(Service::from_json(&text).unwrap()));
+    read("vnet.json")
+        .into_iter()
+        .for_each(|text| machine.told_networks(vec![VNet::from_json(&text).unwrap()]));
     let decision = machine.settle();
     let mut said = String::new();
     machine.config.warnings.iter().for_each(|warning| writeln!(said, "warning    {warning}").unwrap());

@@ -36,7 +36,7 @@ pub fn check(cases: &[PathBuf]) -> Vec<String> {
     }
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "sh", "-c", SCRIPT, "owners"]).args(cases);
-    let output = command.output().unwrap();
+    let output = command.output().expect("unshare was tried a moment ago");
     let said =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     if said.trim().is_empty() { Vec::new() } else { vec![said] }

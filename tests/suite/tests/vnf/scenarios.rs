@@ -1,4 +1,5 @@
 //! Scenarios: what a vnf VM does while OneGate lies, is silent, or the machine is not as it should be.
+#![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
 
 use std::time::Duration;
 
@@ -117,6 +118,7 @@ fn proofs_remove_one() {
         ("absent from a whole answer", service(vec![master(8), master(10)])),
         ("DONE", service(vec![master(8), done, master(10)])),
         ("taken back", service(vec![master(8), offering(9, "172.20.0.9", "0"), master(10)])),
+        ("marked as none", service(vec![master(8), offering(9, "none", "6443"), master(10)])),
         ("without the attribute", service(vec![master(8), without_attribute, master(10)])),
     ];
     for (name, answer) in proofs {
@@ -217,6 +219,30 @@ fn an_older_answer_brings_nobody_back() {
     write_digest(&mut machine, &third);
     machine.settle();
     assert_eq!(machine.servers(), WITHOUT_9, "the answer of the beginning still lists VM 9");
+}
+
+#[test]
+fn an_older_digest_does_not_undo_a_return() {
+    let mut machine = serving();
+    let first = digest_of(&machine, None, &service(vec![master(8), master(9), master(10)]));
+    machine.later(60);
+    let gone = digest_of(&machine, Some(&first), &service(vec![master(8), master(10)]));
+    write_digest(&mut machine, &gone);
+    machine.settle();
+    assert_eq!(machine.servers(), WITHOUT_9);
+    assert_eq!(after(&mut machine, service(vec![master(8), master(9), master(10)])), ALL, "VM 9 is back");
+    // The agent restarts and knows only the digest, whose writer has not looked since.
+    machine.facts.service = oneke_agent::facts::Reading::default();
+    machine.settle();
+    assert_eq!(machine.servers(), ALL);
+}
+
+#[test]
+fn an_older_answer_is_no_proof_for_the_digests_writer() {
+    let machine = machine();
+    let known = digest_of(&machine, None, &service(vec![master(8), master(9)]));
+    let next = Digest::next(Some(&known), &service(vec![master(8)]), Some(VmId(8)), known.at - 60);
+    assert_eq!(next, known);
 }
 
 #[test]
@@ -433,4 +459,61 @@ impl Random {
         self.0 = self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31) ^ (self.0 >> 7) ^ 0x5851;
         usize::try_from(self.0 >> 33).unwrap_or_default() % bound
     }
+}
+
+#[test]
+fn ipvs_remembers_its_servers_too() {
+    let context = "
+VMID='6' SERVICE_ID='4' ETH0_IP='10.0.0.101' ONEAPP_VROUTER_ETH0_VIP0='10.0.0.200'
+ONEAPP_VNF_LB_ENABLED='YES' ONEAPP_VNF_LB_ONEGATE_ENABLED='YES'
+ONEAPP_VNF_LB0_IP='<ETH0_EP0>' ONEAPP_VNF_LB0_PROTOCOL='TCP'
+ONEAPP_VNF_LB1_IP='<ETH0_EP0>' ONEAPP_VNF_LB1_PORT='80' ONEAPP_VNF_LB1_PROTOCOL='TCP'
+";
+    let offer = |vm: &mut Vm, n: u8, settings: &[(&str, &str)]| {
+        for (setting, value) in settings {
+            vm.attributes.as_mut().unwrap().insert(format!("ONEGATE_LB{n}_{setting}"), (*value).to_owned());
+        }
+    };
+    let mut web = vm_of_role("web", 8);
+    offer(&mut web, 0, &[("IP", "<ETH0_EP0>"), ("SERVER_HOST", "172.20.0.8"), ("SERVER_WEIGHT", "7")]);
+    let http = [("IP", "10.0.0.200"), ("PORT", "80"), ("SERVER_HOST", "172.20.0.8"), ("SERVER_PORT", "8080")];
+    offer(&mut web, 1, &http);
+    offer(&mut web, 1, &[("SERVER_ULIMIT", "100"), ("SERVER_LLIMIT", "50")]);
+    let mut machine = machine_of(context);
+    machine.told(service(vec![web]));
+    machine.settle();
+    let file = machine.file("/etc/keepalived/keepalived.conf").to_owned();
+    assert!(file.contains("# vm8\n    real_server 172.20.0.8 {\n        weight 7\n"), "{file}");
+    assert!(
+        file.contains("real_server 172.20.0.8 8080 {\n        uthreshold 100\n        lthreshold 50\n"),
+        "{file}"
+    );
+
+    machine.facts.service = oneke_agent::facts::Reading::default();
+    machine.settle();
+    assert_eq!(machine.file("/etc/keepalived/keepalived.conf"), file);
+    machine.later(30);
+    machine.told(service(vec![vm_of_role("web", 8)]));
+    machine.settle();
+    assert!(!machine.file("/etc/keepalived/keepalived.conf").contains("real_server"));
+}
+
+/// Prints what the largest services cost; the figure is not asserted.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+fn a_thousand_backends_are_decided_in_milliseconds() {
+    let mut machine = machine();
+    machine.told(service(
+        (8..1008).map(|id| offering(id, &format!("172.20.{}.{}", id / 250, id % 250), "6443")).collect(),
+    ));
+    machine.settle();
+    assert_eq!(machine.servers().len(), 1000);
+    let start = std::time::Instant::now();
+    for _ in 0..10 {
+        machine.decide();
+    }
+    println!("1,000 backends: {:?} a decision with its files", start.elapsed() / 10);
+    let digest = digest_of(&machine, None, machine.facts.service.last.known().unwrap());
+    assert_eq!(Digest::decode(digest.value().as_str()).as_ref(), Some(&digest));
+    println!("their digest has {} bytes", digest.value().as_str().len());
 }

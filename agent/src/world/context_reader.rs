@@ -2,28 +2,27 @@
 
 use std::path::Path;
 
-use super::context_source::{self, ContextFiles, Fingerprint};
-use crate::facts::{Moment, Observed};
+use super::context_source::{ContextFiles, ContextSource, Fingerprint};
+use crate::facts::Observed;
 use crate::plan::Secret;
 
 /// A source of context, and what was last read of it.
 #[derive(Debug)]
-pub struct ContextSource {
-    source: context_source::ContextSource,
+pub struct ContextReader {
+    source: ContextSource,
     seen: Option<Fingerprint>,
     files: Option<ContextFiles>,
 }
 
-impl ContextSource {
+impl ContextReader {
     /// The file that was named, else the machine's own.
     pub fn new(file: Option<&Path>) -> Self {
-        let source =
-            file.map_or_else(context_source::ContextSource::machine, context_source::ContextSource::file);
+        let source = file.map_or_else(ContextSource::machine, ContextSource::file);
         Self { source, seen: None, files: None }
     }
 
     /// Reads it; costs two or three sectors if it has not changed.
-    pub async fn read(&mut self, _now: Moment) -> Observed<Secret> {
+    pub fn read(&mut self) -> Observed<Secret> {
         match self.look() {
             Ok(Some(files)) => Observed::Known(files.context_sh),
             Ok(None) => Observed::Absent,

@@ -1,1 +1,0 @@
-//! The deciders against a small world: apply, observe, decide again.
