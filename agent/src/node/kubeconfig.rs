@@ -64,7 +64,9 @@ pub(super) fn interests(config: &Config, interests: &mut Interests) {
 pub(super) fn publish(node: &Node<'_>, decision: &mut Decision) {
     let told = |reason, message: &str| Condition::met("KubeconfigPublished", reason, message);
     let keys = match &node.config.node.publish_kubeconfig {
-        PublishKubeconfig::No => return,
+        PublishKubeconfig::No => {
+            return withdraw(node, &[names::KUBECONFIG, names::KUBECONFIG_DIGEST], decision);
+        }
         PublishKubeconfig::Plain => &[][..],
         PublishKubeconfig::Sealed(keys) if keys.is_empty() => {
             let message = "not published: SSH_PUBLIC_KEY has no ssh-ed25519 or ssh-rsa key to seal it to";
@@ -81,6 +83,8 @@ pub(super) fn publish(node: &Node<'_>, decision: &mut Decision) {
         decision.conditions.push(told("Plain", "published in clear as ONEKE_KUBECONFIG"));
         if let Ok(value) = AttributeValue::base64(theirs.expose().as_bytes()) {
             super::publish(decision, names::KUBECONFIG, value.as_str());
+            // Else a later wish to seal would be taken for fulfilled.
+            withdraw(node, &[names::KUBECONFIG_DIGEST], decision);
         }
         return;
     }
@@ -95,6 +99,16 @@ pub(super) fn publish(node: &Node<'_>, decision: &mut Decision) {
     }
     decision.conditions.push(told("Sealed", "published as ONEKE_KUBECONFIG, sealed to the user's SSH keys"));
     decision.effects.extend(seal(node, keys, theirs));
+}
+
+/// Overwrites what was published earlier.
+fn withdraw(node: &Node<'_>, attributes: &[&str], decision: &mut Decision) {
+    let Some(me) = node.facts.me.last.known() else { return };
+    for name in attributes {
+        if me.attribute(name).is_some_and(|value| value != names::NONE) {
+            super::publish(decision, name, names::NONE);
+        }
+    }
 }
 
 /// Seals it, unless this VM's own attributes say that they hold just that.
@@ -120,10 +134,11 @@ mod tests {
     use super::super::files::fixture;
     use super::*;
     use crate::facts::{Facts, File};
+    use crate::plan::Attributes;
     use crate::service::{Role, Vm, VmId};
 
     /// What a master does about it, told in words; OneGate holds `mark` as its digest.
-    fn published(config: &Config, age: bool, mark: &str) -> (Vec<String>, Option<String>, Vec<Effect>) {
+    fn published(config: &Config, age: bool, mark: &str) -> (Vec<String>, Attributes, Vec<Effect>) {
         let mut facts = Facts::default();
         let rke2 = File { mode: 0o600, content: Secret::new(RKE2) };
         facts.files.insert(PATH.into(), Observed::Known(rke2));
@@ -142,8 +157,7 @@ mod tests {
         let mut decision = Decision::default();
         publish(&node, &mut decision);
         let reasons = decision.conditions.iter().map(|condition| condition.reason.clone()).collect();
-        let value = decision.publish.values().next().map(|value| value.as_str().to_owned());
-        (reasons, value, decision.effects)
+        (reasons, decision.publish, decision.effects)
     }
 
     #[test]
@@ -152,7 +166,7 @@ mod tests {
         let sealed = |key: &str| PublishKubeconfig::Sealed(vec![key.to_owned()]);
         config.node.publish_kubeconfig = sealed("ssh-ed25519 AAAA me");
         let (reasons, value, effects) = published(&config, true, "none");
-        assert_eq!((&reasons[..], value), (&["Sealed".to_owned()][..], None));
+        assert_eq!((&reasons[..], value.len()), (&["Sealed".to_owned()][..], 0));
         let [Effect::PublishSealed(sealing)] = &effects[..] else { panic!("{effects:?}") };
         let Sealing { text, mark, recipients, .. } = &**sealing;
         assert!(text.expose().contains("server: https://ep0.eth0.vr:6443"));
@@ -164,13 +178,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_longer_wished_is_overwritten() {
+        let mut config = fixture::config();
+        for mode in [PublishKubeconfig::No, PublishKubeconfig::Plain] {
+            config.node.publish_kubeconfig = mode;
+            let (_, value, _) = published(&config, true, "0123456789abcdef");
+            let digest = AttributeName::new(names::KUBECONFIG_DIGEST).unwrap();
+            assert_eq!(value.get(&digest).map(AttributeValue::as_str), Some(names::NONE));
+        }
+    }
+
+    #[test]
     fn nothing_goes_out_in_clear_unless_asked_for() {
         let mut config = fixture::config();
         let mut check = |mode: PublishKubeconfig, age: bool, reason: &[&str], in_clear: bool| {
             config.node.publish_kubeconfig = mode;
             let (reasons, value, effects) = published(&config, age, "none");
             assert_eq!(
-                (&reasons[..], value.is_some(), effects.len()),
+                (&reasons[..], !value.is_empty(), effects.len()),
                 (&reason.iter().map(|r| (*r).to_owned()).collect::<Vec<_>>()[..], in_clear, 0)
             );
         };
