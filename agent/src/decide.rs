@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::context::Config;
 use crate::driver::Interests;
-use crate::facts::{Facts, Link, Observed};
+use crate::facts::{Facts, Observed};
 use crate::identity::{self, Identity};
 use crate::plan::{Condition, Decision};
 use crate::service::Role;
-use crate::{node, signals, vnf};
+use crate::{guest, node, signals, vnf};
 
 /// The role: what is pinned on disk, else what OneGate says. `Absent`: OneGate answered, and there is none.
 pub fn role_of(facts: &Facts) -> Observed<Role> {
@@ -26,11 +26,14 @@ pub fn role_of(facts: &Facts) -> Observed<Role> {
 }
 
 /// What must be looked at to decide for this configuration and role.
-pub fn interests(config: Option<&Config>, role: Option<&Role>, links: &Observed<Vec<Link>>) -> Interests {
+pub fn interests(config: Option<&Config>, role: Option<&Role>, facts: &Facts) -> Interests {
     let mut interests = Interests { files: vec![identity::PATH.into()], ..Interests::default() };
+    if let Some(config) = config {
+        guest::interests(config, role, facts, &mut interests);
+    }
     if let (Some(config), Some(role)) = (config, role) {
         match role {
-            Role::Vnf => vnf::interests(config, links, &mut interests),
+            Role::Vnf => vnf::interests(config, &facts.links, &mut interests),
             Role::Master | Role::Worker(_) | Role::Storage => node::interests(config, role, &mut interests),
         }
     }
@@ -40,13 +43,15 @@ pub fn interests(config: Option<&Config>, role: Option<&Role>, links: &Observed<
 /// The whole decision of a pass.
 pub fn decide(config: &Config, facts: &Facts) -> Decision {
     let mut decision = Decision::default();
-    match role_of(facts) {
+    let role = role_of(facts);
+    if let (Some(_), Some(refusal)) = (role.known(), identity::contradiction(config, facts)) {
+        decision.conditions.push(Condition::unmet("IdentityKept", "IdentityContradicted", refusal));
+        decision.look_again_within(Duration::from_secs(30));
+        return decision;
+    }
+    guest::decide(config, role.known(), facts, &mut decision);
+    match role {
         Observed::Known(role) => {
-            if let Some(refusal) = identity::contradiction(config, facts) {
-                decision.conditions.push(Condition::unmet("IdentityKept", "IdentityContradicted", refusal));
-                decision.look_again_within(Duration::from_secs(30));
-                return decision;
-            }
             match role {
                 Role::Vnf => vnf::decide(config, facts, &mut decision),
                 Role::Master | Role::Worker(_) | Role::Storage => {

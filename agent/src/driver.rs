@@ -23,10 +23,14 @@ pub struct Interests {
     pub files: Vec<String>,
     /// Paths whose existence alone counts.
     pub exists: Vec<String>,
+    /// Symbolic links by absolute path, with where they lead.
+    pub symlinks: Vec<String>,
     /// Units with `.service`.
     pub units: Vec<String>,
     /// Kernel parameters, dotted.
     pub sysctls: Vec<String>,
+    /// Interfaces for which [`Facts::routes`] shall be looked at; none: not at all.
+    pub routes: Vec<String>,
     /// `host:port` of the supervisor that this node will join through; asked for its CA bundle while it matters.
     pub supervisor: Option<String>,
 }
@@ -142,8 +146,9 @@ impl Driver {
     pub async fn pass(&mut self, world: &mut impl World) -> Duration {
         let facts = self.look(world).await;
         let (decision, mut report) = self.decide(&facts);
-        let failed = self.apply(world, &decision, &mut report).await;
-        if let Some(condition) = failed {
+        let aside = self.apply(world, &decision.asides, &mut report).await;
+        let failed = self.apply(world, &decision.effects, &mut report).await;
+        if let Some(condition) = failed.or(aside) {
             report.conditions.push(Standing { condition, since: facts.wall });
             report.ready = false;
         }
@@ -180,7 +185,7 @@ impl Driver {
             let facts = world.observe(&self.interests, &self.reads).await;
             self.parse(&facts);
             let config = self.parsed.as_ref().and_then(|parsed| parsed.config.as_ref().ok());
-            let wanted = interests(config, role_of(&facts).known(), &facts.links);
+            let wanted = interests(config, role_of(&facts).known(), &facts);
             if wanted == self.interests {
                 return facts;
             }
@@ -247,15 +252,12 @@ impl Driver {
     async fn apply(
         &mut self,
         world: &mut impl World,
-        decision: &Decision,
+        effects: &[Effect],
         report: &mut Report,
     ) -> Option<Condition> {
-        let untold = std::mem::take(&mut self.untold);
-        let (late, first): (Vec<&Effect>, Vec<&Effect>) = decision
-            .effects
-            .iter()
-            .partition(|effect| addressee(effect).is_some_and(|vm| untold.contains(&vm)));
-        let mut failed = None;
+        let is_late = |effect: &&Effect| addressee(effect).is_some_and(|vm| self.untold.contains(&vm));
+        let (late, first): (Vec<&Effect>, Vec<&Effect>) = effects.iter().partition(is_late);
+        let (mut failed, mut untold) = (None, BTreeSet::new());
         for effect in first.into_iter().chain(late) {
             let Err(error) = world.apply(effect).await else {
                 report.effects.push(effect.to_string());
@@ -267,9 +269,12 @@ impl Driver {
             });
             match effect {
                 Effect::HoldLease { .. } => {}
-                Effect::Publish { vm, .. } => drop(self.untold.insert(*vm)),
+                Effect::Publish { vm, .. } => drop(untold.insert(*vm)),
                 _ => break,
             }
+        }
+        if effects.iter().any(|effect| addressee(effect).is_some()) {
+            self.untold = untold;
         }
         failed
     }
@@ -277,13 +282,14 @@ impl Driver {
     /// Effects that are decided again although they were applied mean that the world does not follow: slow down.
     fn pace(&mut self, decision: &Decision, failed: bool) -> Duration {
         let calm = decision.look_again.unwrap_or(LOOK_AT_LEAST).min(LOOK_AT_LEAST);
-        if decision.effects.is_empty() && !failed {
+        let effects = [&decision.asides[..], &decision.effects].concat();
+        if effects.is_empty() && !failed {
             self.repeats = 0;
             self.last.clear();
             return calm;
         }
-        let again = decision.effects == self.last;
-        self.last.clone_from(&decision.effects);
+        let again = effects == self.last;
+        self.last = effects;
         self.repeats = if again || failed { self.repeats.saturating_add(1) } else { 0 };
         let slowed = SETTLE.saturating_mul(1 << self.repeats.min(16)).min(SLOWEST);
         if self.repeats == 0 { SETTLE.min(calm) } else { slowed }
@@ -320,4 +326,76 @@ fn refused(problems: usize) -> Decision {
     // The role, once OneGate tells it, may make the problems somebody else's: this VM is read on meanwhile.
     let reads = Reads { me: REFUSED_ASKS, ..Reads::default() };
     Decision { conditions: vec![condition], reads, look_again: Some(REFUSED_ASKS), ..Decision::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Link, Routes};
+    use crate::plan::Secret;
+    use crate::service::Vm;
+
+    const CONTEXT: &str = "VMID='7'\nSERVICE_ID='4'\nONEGATE_ENDPOINT='http://10.0.0.1:5030'\nETH0_IP='172.20.0.5'\n\
+        ETH0_MASK='255.255.255.0'\nFALLBACK_GW='172.20.0.2'\n";
+    const VM: &str = r#"{"VM":{"ID":"7","NAME":"worker_7","STATE":"3","LCM_STATE":"3",
+        "USER_TEMPLATE":{"ROLE_NAME":"worker","SERVICE_ID":"4"},"TEMPLATE":{"NIC":[]}}}"#;
+
+    /// A worker whose kernel takes no routes.
+    #[derive(Default)]
+    struct Stubborn {
+        applied: Vec<Effect>,
+        report: Report,
+    }
+
+    impl World for Stubborn {
+        async fn observe(&mut self, interests: &Interests, _reads: &Reads) -> Facts {
+            let link = Link {
+                name: "eth0".into(),
+                mac: String::new(),
+                running: true,
+                addresses: vec![("172.20.0.5".parse().unwrap(), 24)],
+            };
+            let mut facts = Facts {
+                context: Observed::Known(Secret::new(CONTEXT)),
+                files: interests.files.iter().map(|path| (path.clone(), Observed::Absent)).collect(),
+                links: Observed::Known(vec![link]),
+                routes: Observed::Known(Routes::default()),
+                ..Facts::default()
+            };
+            facts.me.last = Observed::Known(Vm::from_json(VM).unwrap());
+            facts
+        }
+
+        async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
+            if matches!(effect, Effect::SetDefaultRoute { .. }) {
+                return Err("network is down".into());
+            }
+            self.applied.push(effect.clone());
+            Ok(())
+        }
+
+        async fn report(&mut self, report: &Report) {
+            self.report = report.clone();
+        }
+
+        async fn wait(&mut self, _at_most: Duration) -> Event {
+            Event::Stop
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_aside_is_told_and_stops_nothing_else() {
+        let mut world = Stubborn::default();
+        Driver::default().run(&mut world).await;
+        let told: Vec<&str> = world.report.effects.iter().map(String::as_str).collect();
+        assert_eq!(
+            told.first(),
+            Some(&"failed: set the default route via 172.20.0.2 dev eth0: network is down")
+        );
+        assert!(world.applied.iter().any(|effect| matches!(effect, Effect::Publish { .. })), "{told:?}");
+        let reasons: Vec<&str> =
+            world.report.conditions.iter().map(|standing| standing.condition.reason.as_str()).collect();
+        assert!(reasons.contains(&APPLY_FAILED), "{reasons:?}");
+        assert!(!world.report.ready);
+    }
 }

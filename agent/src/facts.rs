@@ -1,7 +1,7 @@
 //! One observation of the world: what a decider may know. Values only; the shell fills them in.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::plan::Secret;
@@ -187,6 +187,44 @@ pub struct Link {
     pub addresses: Vec<(IpAddr, u8)>,
 }
 
+/// A default route of IPv4, in the kernel's main table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// The gateway; none on a point-to-point link, or where there are several at once.
+    pub via: Option<Ipv4Addr>,
+    /// The interface.
+    pub device: String,
+    /// Who set it, by the kernel's number (rtnetlink.h, RTPROT_*).
+    pub protocol: u8,
+}
+
+/// The ways out of this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Routes {
+    /// In the kernel's order, the lowest metric first: the first one is used.
+    pub defaults: Vec<DefaultRoute>,
+    /// By interface, the `.network` file by which systemd-networkd configured it. Empty where it does not run.
+    pub networkd: BTreeMap<String, String>,
+}
+
+impl Routes {
+    /// What the kernel makes of `ip route replace default via VIA dev DEVICE` where no route has a metric: for the
+    /// worlds in memory.
+    pub fn set(&mut self, via: Ipv4Addr, device: &str, protocol: u8) {
+        let route = DefaultRoute { via: Some(via), device: device.to_owned(), protocol };
+        match self.defaults.first_mut() {
+            Some(first) => *first = route,
+            None => self.defaults.push(route),
+        }
+    }
+
+    /// The same for `ip route del`.
+    pub fn remove(&mut self, via: Option<Ipv4Addr>, device: &str, protocol: u8) {
+        let gone = DefaultRoute { via, device: device.to_owned(), protocol };
+        self.defaults.retain(|route| *route != gone);
+    }
+}
+
 /// What Kubernetes says of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubernetesNode {
@@ -263,10 +301,14 @@ pub struct Facts {
     pub units: BTreeMap<String, Observed<Unit>>,
     /// Directories and files whose existence alone counts.
     pub exists: BTreeMap<String, Observed<()>>,
+    /// Where the symbolic links that deciders named lead, by absolute path; `Absent`: there is none.
+    pub symlinks: BTreeMap<String, Observed<String>>,
     /// Kernel parameters that deciders named.
     pub sysctls: BTreeMap<String, Observed<String>>,
     /// Network interfaces.
     pub links: Observed<Vec<Link>>,
+    /// The ways out, where a decider named the interfaces.
+    pub routes: Observed<Routes>,
     /// The cluster.
     pub kubernetes: Kubernetes,
     /// The supervisor named in the interests: hash of the CA bundle at its `/cacerts` (`K10` form's hash). Absent if

@@ -7,7 +7,7 @@
 //! - [`identity`]: who this VM is, pinned on its disk.
 //! - [`token`], [`seal`]: RKE2's join tokens, and the envelope in which one travels to the VM that shall join.
 //! - [`decide`]: one decision from all deciders.
-//! - [`node`], [`vnf`], [`signals`]: the deciders; pure functions that do not know each other.
+//! - [`guest`], [`node`], [`vnf`], [`signals`]: the deciders; pure functions that do not know each other.
 //! - [`driver`]: observe, decide, apply, report, wait: the one loop, and the one seam, `trait World`.
 //! - `world`: the only code that touches the machine. `cli`: one file per command.
 //!
@@ -19,6 +19,7 @@ pub mod context;
 pub mod decide;
 pub mod driver;
 pub mod facts;
+pub mod guest;
 pub mod identity;
 pub mod node;
 pub mod plan;

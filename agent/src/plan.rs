@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::service::{AttributeName, AttributeValue, VmId, names};
@@ -86,6 +87,13 @@ pub enum Effect {
         /// Absolute path.
         path: String,
     },
+    /// Make `path` a symbolic link to `target`, whatever file or link was there.
+    Link {
+        /// Absolute path.
+        path: String,
+        /// Where it leads, absolute; it need not exist.
+        target: String,
+    },
     /// Make systemd start the unit at boot.
     EnableUnit(String),
     /// The opposite.
@@ -116,6 +124,24 @@ pub enum Effect {
     LinkUp {
         /// Interface name.
         name: String,
+    },
+    /// `ip route replace default`: takes the place of the default route of metric 0, whoever set that.
+    SetDefaultRoute {
+        /// The gateway.
+        via: Ipv4Addr,
+        /// The interface.
+        device: String,
+        /// The mark that the route carries (rtnetlink.h, RTPROT_*).
+        protocol: u8,
+    },
+    /// Remove this very default route; absent already is success.
+    RemoveDefaultRoute {
+        /// The gateway; `None` if the route names none.
+        via: Option<Ipv4Addr>,
+        /// The interface.
+        device: String,
+        /// Its mark.
+        protocol: u8,
     },
     /// Put attributes into OneGate.
     Publish {
@@ -150,6 +176,7 @@ impl fmt::Display for Effect {
         match self {
             Self::WriteFile(file) => write!(f, "write {} (mode {:04o})", file.path, file.mode),
             Self::RemoveFile { path } => write!(f, "remove {path}"),
+            Self::Link { path, target } => write!(f, "link {path} to {target}"),
             Self::EnableUnit(unit) => write!(f, "enable {unit}"),
             Self::DisableUnit(unit) => write!(f, "disable {unit}"),
             Self::StartUnit(unit) => write!(f, "start {unit}"),
@@ -161,6 +188,14 @@ impl fmt::Display for Effect {
             }
             Self::SetSysctl { key, value } => write!(f, "set {key} = {value}"),
             Self::LinkUp { name } => write!(f, "set link {name} up"),
+            Self::SetDefaultRoute { via, device, .. } => {
+                write!(f, "set the default route via {via} dev {device}")
+            }
+            Self::RemoveDefaultRoute { via, device, .. } => {
+                write!(f, "remove the default route")?;
+                via.iter().try_for_each(|via| write!(f, " via {via}"))?;
+                write!(f, " dev {device}")
+            }
             Self::Publish { vm, attributes } => {
                 match vm {
                     None => write!(f, "publish")?,
@@ -249,6 +284,8 @@ impl Default for Reads {
 /// What one pass decided.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Decision {
+    /// Applied first, in order. One that the machine refuses ends these alone: nothing else of the pass builds on them.
+    pub asides: Vec<Effect>,
     /// In order. One that the machine refuses ends the pass; a request that fails does not.
     pub effects: Vec<Effect>,
     /// All that must hold; Ready is their conjunction.

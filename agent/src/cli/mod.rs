@@ -9,6 +9,7 @@ mod context;
 mod diff;
 mod docs;
 mod input;
+mod kubeconfig;
 mod plan;
 mod render;
 mod run;
@@ -82,6 +83,8 @@ enum Command {
     Render(Render),
     /// Show every variable of a context as it is
     Context(Context),
+    /// Print the cluster administrator's kubeconfig, leading to the control plane's endpoint; on a master, as root
+    Kubeconfig(Kubeconfig),
     /// Print the manual's page of variables
     #[command(hide = true)]
     Docs,
@@ -159,6 +162,13 @@ struct Context {
     show_secrets: bool,
 }
 
+#[derive(Debug, Args)]
+struct Kubeconfig {
+    /// Read the context from this file or directory instead of the CONTEXT CD-ROM
+    #[arg(long, value_name = "FILE")]
+    context: Option<PathBuf>,
+}
+
 fn role(name: &str) -> Result<Role, String> {
     if name.is_empty() {
         return Err("expected vnf, master, worker, storage, or the name of a group of workers".into());
@@ -175,6 +185,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Render(arguments) => render::render(&arguments),
         Command::Context(arguments) => context::context(&arguments),
+        Command::Kubeconfig(arguments) => kubeconfig::kubeconfig(&arguments),
         Command::Docs => docs::docs(),
     };
     let exit = outcome.unwrap_or_else(|error| {

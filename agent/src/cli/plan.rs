@@ -17,7 +17,7 @@ pub fn plan(arguments: &Plan) -> anyhow::Result<Exit> {
         let mut machine = Machine::new(ContextReader::new(arguments.context.as_deref()));
         Driver::default().plan(&mut machine).await
     });
-    let steps: Vec<Step> = decision.effects.iter().map(Step::of).collect();
+    let steps: Vec<Step> = decision.asides.iter().chain(&decision.effects).map(Step::of).collect();
     print(&if arguments.json { json(&steps, &report)? } else { page(&steps, &report) })?;
     Ok(if report.problems.is_empty() { Exit::Done } else { Exit::Context })
 }

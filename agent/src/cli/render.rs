@@ -103,6 +103,26 @@ fn write_page(page: &mut String, paper: &Paper, report: &Report) -> std::fmt::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Secret;
+    use crate::service::Role;
+
+    /// Apply, observe, decide again: no effects left.
+    #[tokio::test]
+    async fn a_node_comes_to_rest_with_its_machine_prepared() {
+        let context = include_str!("../../../tests/cases/node/addon-everything-airgapped/context.sh");
+        let config = Config::read(&Vars::parse(context).unwrap(), Some(Role::Master)).unwrap();
+        let mut paper = Paper::new(Secret::new(context), &config, &Role::Master, Recorded::default());
+        settle(&mut paper).await;
+        let told: Vec<String> = paper.effects().iter().map(ToString::to_string).collect();
+        let place = |what: &str| told.iter().position(|told| told.contains(what));
+        assert!(place("restart systemd-modules-load.service") > place("/etc/modules-load.d/"), "{told:#?}");
+        assert!(place("set net.ipv4.ip_forward = 1").is_some(), "{told:#?}");
+        let links = told.iter().filter(|told| told.starts_with("link ")).count();
+        assert_eq!(links, 13, "{told:#?}");
+        assert!(place("link ") < place("start rke2-server.service"), "{told:#?}");
+        let once: std::collections::BTreeSet<&String> = told.iter().collect();
+        assert_eq!(once.len(), told.len(), "nothing is done twice: {told:#?}");
+    }
 
     #[test]
     fn nothing_is_written_outside() {

@@ -9,6 +9,7 @@ use super::reader::Reader;
 use super::table::Roles;
 use super::vars::Vars;
 use super::vnf::VnfConfig;
+use crate::node::files;
 use crate::service::{Role, VmId};
 
 /// Everything that the context says, for one role.
@@ -59,6 +60,9 @@ impl Config {
     pub(super) fn examine(vars: &Vars, role: Option<Role>) -> (Self, Vec<Problem>, Vec<Warning>) {
         let mut reader = Reader::new(vars, role);
         let config = Self::read_all(&mut reader);
+        if !matches!(reader.role(), Some(Role::Vnf)) {
+            config.judge(&mut reader);
+        }
         lint::read(&mut reader);
         let (problems, warnings) = reader.finish();
         (config, problems, warnings)
@@ -80,6 +84,29 @@ impl Config {
             vnf: if routes { VnfConfig::read(reader, &nics) } else { VnfConfig::default() },
             nics,
             warnings: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Tells what goes wrong on nodes only when it all comes together. A variable with a problem of its own is not told
+    /// twice.
+    fn judge(&self, reader: &mut Reader<'_>) {
+        let mut problems = files::conflicts(self);
+        let roles = reader.role().cloned().map_or_else(
+            || vec![Role::Master, Role::Worker("worker".into()), Role::Storage],
+            |role| vec![role],
+        );
+        let refused = roles.iter().flat_map(|role| files::refused(self, role));
+        problems.extend(refused.map(|expected| Problem {
+            variable: files::EXTRA_CONFIG.into(),
+            value: reader.text(files::EXTRA_CONFIG).unwrap_or_default().into(),
+            expected,
+        }));
+        let fresh: Vec<Problem> =
+            problems.into_iter().filter(|problem| !reader.has_problem(&problem.variable)).collect();
+        for Problem { variable, value, expected } in fresh {
+            reader.problem(&variable, &value, expected);
         }
     }
 }

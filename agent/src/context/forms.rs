@@ -23,6 +23,19 @@ pub(super) fn ipv4(text: &str) -> Option<Ipv4Addr> {
     text.trim().parse().ok()
 }
 
+/// An IPv6 address; a `/length` behind it is taken off.
+pub(super) fn ipv6(text: &str) -> Option<Ipv6Addr> {
+    let (ip, length) = text.trim().split_once('/').unwrap_or((text.trim(), "128"));
+    number(length, 0, 128)?;
+    ip.parse().ok()
+}
+
+/// A text of one line.
+pub(super) fn line(text: &str) -> Option<String> {
+    let text = text.trim();
+    (!text.is_empty() && !text.contains(|c: char| c.is_control())).then(|| text.to_owned())
+}
+
 /// An address and its `/length`, if it has one: 0 to 32.
 pub(super) fn ipv4_prefixed(text: &str) -> Option<(Ipv4Addr, Option<u8>)> {
     match text.trim().split_once('/') {

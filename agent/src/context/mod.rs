@@ -1,5 +1,6 @@
 //! From `context.sh` to a [`Config`]: quoting, then meaning; every problem at once, nothing executed.
 
+mod addons;
 mod config;
 mod forms;
 mod interfaces;
@@ -12,15 +13,19 @@ pub mod placeholder;
 mod problem;
 mod quoting;
 mod reader;
+mod scheduling;
+mod settings;
 pub mod show;
 pub mod table;
 mod vars;
 pub mod vnf;
 
+pub use addons::AddonValues;
 pub use config::{Config, OneGateConfig};
 pub use interfaces::{Selected, Selection, select};
 pub use nics::Nic;
 pub use node::{LbEndpoint, NodeConfig, StorageConfig, TokenMode};
 pub use problem::{Problem, Warning};
 pub use reader::Reader;
+pub use settings::NodeNic;
 pub use vars::{ParseError, Vars, repair_ssh_keys};

@@ -1,7 +1,7 @@
 //! The NICs of this VM, with their addresses and virtual addresses: `ETHx_*` and `ONEAPP_VROUTER_ETHx_VIPn`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::forms;
 use super::placeholder::number;
@@ -18,6 +18,8 @@ pub struct Nic {
     pub mac: String,
     /// `ETHx_IP`, without a prefix.
     pub ip: Option<Ipv4Addr>,
+    /// `ETHx_IP6`, else the older `ETHx_IPV6`, else `ETHx_IP6_ULA`.
+    pub ip6: Option<Ipv6Addr>,
     /// Prefix length by the inference rules of contract.md 1.0.
     pub prefix: u8,
     /// `ETHx_GATEWAY`.
@@ -67,11 +69,13 @@ fn nic(reader: &mut Reader<'_>, index: u8) -> Nic {
         network: reader.value(&name("NETWORK"), Roles::ALL, forms::ipv4),
     };
     let mac = reader.value(&name("MAC"), Roles::ALL, forms::mac);
+    let ip6 = ["IP6", "IPV6", "IP6_ULA"].map(|rest| reader.value(&name(rest), Roles::ALL, forms::ipv6));
     let vips = vips(reader, index);
     Nic {
         index,
         mac: mac.unwrap_or_default(),
         ip: own.map(|(ip, _)| ip),
+        ip6: ip6.into_iter().flatten().next(),
         prefix: network.prefix(own.unwrap_or((Ipv4Addr::UNSPECIFIED, None))),
         gateway: reader.value(&name("GATEWAY"), Roles::ALL, forms::ipv4),
         mtu: reader.value(&name("MTU"), Roles::ALL, |text| forms::number(text, 68, 65_535)),

@@ -4,13 +4,17 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
+use super::addons::AddonValues;
 use super::forms;
 use super::manifests;
 use super::networks;
 use super::nics::Nic;
 use super::placeholder;
 use super::reader::Reader;
+use super::scheduling;
+use super::settings::{self, NodeNic};
 use super::table::{Form, Roles, find};
+use crate::plan::Secret;
 use crate::service::Role;
 
 const NODES: Roles = Roles::NODES;
@@ -74,6 +78,8 @@ pub struct NodeConfig {
     pub metallb_ranges: Vec<(IpAddr, IpAddr)>,
     /// `ONEAPP_K8S_TRAEFIK_ENABLED`.
     pub traefik: bool,
+    /// The variables of all other add-ons.
+    pub addons: AddonValues,
     /// `ONE_SERVICE_AIRGAPPED`.
     pub airgapped: bool,
     /// The four listeners of the vnf: `ONEAPP_VNF_HAPROXY_LBn_IP` verbatim, published as it stands, and the port.
@@ -88,6 +94,18 @@ pub struct NodeConfig {
     pub token_mode: TokenMode,
     /// `ONEAPP_STORAGE_*`.
     pub storage: StorageConfig,
+    /// `ONEAPP_K8S_REGISTRIES`, decoded.
+    pub registries: Option<Secret>,
+    /// `ONEAPP_RKE2_EXTRA_CONFIG`, decoded.
+    pub extra_config: Option<Secret>,
+    /// `ONEAPP_K8S_NODE_LABELS`: `key=value`.
+    pub node_labels: Vec<String>,
+    /// `ONEAPP_K8S_NODE_TAINTS`: `key=value:Effect` or `key:Effect`.
+    pub node_taints: Vec<String>,
+    /// `ONEAPP_K8S_NODE_NIC`.
+    pub node_nic: Option<NodeNic>,
+    /// `ONEAPP_K8S_EXTERNAL_LB`.
+    pub external_lb: bool,
 }
 
 /// Where a vnf listens, as a node publishes it.
@@ -152,9 +170,23 @@ impl NodeConfig {
             fallback_dns: fallback(reader, "FALLBACK_DNS", eth1_vip0.is_none() && vnf_dns),
             token_mode: TokenMode::read(reader),
             storage: StorageConfig::read(reader),
+            addons: AddonValues::read(reader),
+            registries: settings::registries(reader),
+            extra_config: settings::extra_config(reader),
+            node_labels: scheduling::labels(reader),
+            node_taints: scheduling::taints(reader),
+            node_nic: NodeNic::read(reader, nics),
+            external_lb: settings::external_lb(reader),
             eth0_vip0,
             eth1_vip0,
         }
+    }
+}
+
+impl NodeConfig {
+    /// True if pods and services have addresses of both families.
+    pub fn is_dual_stack(&self) -> bool {
+        self.cluster_cidr.len() > 1
     }
 }
 

@@ -106,6 +106,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// True if a problem of this variable was recorded.
+    pub fn has_problem(&self, name: &str) -> bool {
+        self.problems.iter().any(|problem| problem.variable == name)
+    }
+
     /// Records a warning, if it concerns the role.
     pub fn warn(&mut self, name: &str, message: impl Into<String>) {
         if table::concerns(name, self.role.as_ref()) {

@@ -122,6 +122,9 @@ fn tell(node: &Node<'_>, disk: &OnDisk, works: bool, decision: &mut Decision) {
 /// Registers this node behind the vnf's listeners: the same port for masters, the ingress NodePort for workers
 /// (contract.md 1.3: LB port + 32000).
 fn register(node: &Node<'_>, listeners: [usize; 2], decision: &mut Decision) {
+    if node.config.node.external_lb {
+        return;
+    }
     for n in listeners {
         let lb = &node.config.node.lb[n];
         let vip = node.config.node.eth0_vip0.map(|ip| ip.to_string());

@@ -9,8 +9,11 @@
 //!
 //! Where a node stands is read off its disk at each pass; nothing else is remembered.
 
+pub mod address;
 mod entry;
 pub mod files;
+mod host;
+pub mod kubeconfig;
 mod lead;
 mod member;
 mod outside;
@@ -45,6 +48,7 @@ pub const JOIN_SEED: &str = "/var/lib/oneke-agent/join.key";
 pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
     let files = [CONFIG, JOIN_SEED].into_iter().map(str::to_owned);
     interests.files.extend(files.chain(paths(config, role)));
+    host::interests(config, role, interests);
     interests.units.push(unit(role).to_owned());
     interests.exists.push(trace(role).to_owned());
     if *role == Role::Master {
@@ -55,17 +59,22 @@ pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
 
 /// What a node does.
 pub fn decide(config: &Config, facts: &Facts, role: &Role, decision: &mut Decision) {
-    let node = match Node::of(config, facts, role) {
-        Ok(node) => node,
+    host::prepare(config, facts, role, decision);
+    match Node::of(config, facts, role) {
+        Ok(node) => by_standing(&node, decision),
         Err(condition) => {
             decision.conditions.push(condition);
-            return decision.look_again_within(Duration::from_secs(5));
+            decision.look_again_within(Duration::from_secs(5));
         }
-    };
+    }
+    host::tune(facts, decision);
+}
+
+fn by_standing(node: &Node<'_>, decision: &mut Decision) {
     match node.standing() {
-        Standing::Outside => outside::decide(&node, decision),
-        Standing::Entering(disk) => outside::enter(&node, &disk, decision),
-        Standing::Member(disk) => member::decide(&node, &disk, decision),
+        Standing::Outside => outside::decide(node, decision),
+        Standing::Entering(disk) => outside::enter(node, &disk, decision),
+        Standing::Member(disk) => member::decide(node, &disk, decision),
         Standing::Unclear(why) => {
             decision.conditions.push(Condition::unknown("ClusterEntered", "DiskUnreadable", why));
             decision.look_again_within(Duration::from_secs(5));
@@ -82,6 +91,7 @@ struct Node<'a> {
     service: u32,
     name: String,
     ip: IpAddr,
+    second_ip: Option<IpAddr>,
 }
 
 /// Where a node stands, read off its disk.
@@ -119,10 +129,14 @@ impl<'a> Node<'a> {
         let service =
             config.service.or(pinned.as_ref().and_then(|p| p.service)).or_else(told).or_else(listed);
         let service = service.ok_or_else(|| missing("SERVICE_ID"))?;
-        let own = || config.nics.iter().find_map(|nic| nic.ip.filter(|_| !nic.management)).map(IpAddr::V4);
-        let ip = pinned.as_ref().and_then(|p| p.node_ip).or_else(own).ok_or_else(|| missing("an ETHx_IP"))?;
+        let nics = facts.me.last.known().map(|vm| vm.nics.as_slice());
+        let ip = match pinned.as_ref().and_then(|p| p.node_ip) {
+            Some(ip) => ip,
+            None => address::nic(config, nics)?.ip.map(IpAddr::V4).ok_or_else(|| missing("an ETHx_IP"))?,
+        };
+        let second_ip = address::second_ip(config, ip, nics);
         let name = pinned.and_then(|p| p.node_name).unwrap_or_else(|| node_name(service, role, vm));
-        Ok(Self { config, facts, role, vm, service, name, ip })
+        Ok(Self { config, facts, role, vm, service, name, ip, second_ip })
     }
 
     fn standing(&self) -> Standing {
@@ -148,8 +162,8 @@ impl<'a> Node<'a> {
     fn files(&self, entry: &files::Entry) -> Vec<FileSpec> {
         let nics = self.facts.me.last.known().map_or(&[][..], |vm| &vm.nics);
         let external = nics.iter().filter(|nic| nic.external).filter_map(|nic| nic.ip).collect();
-        let pinned =
-            files::Pinned { name: self.name.clone(), vm: self.vm, ip: self.ip, second_ip: None, external };
+        let (ip, second_ip) = (self.ip, self.second_ip);
+        let pinned = files::Pinned { name: self.name.clone(), vm: self.vm, ip, second_ip, external };
         files::rke2(self.config, self.role, &pinned, entry, &self.shape())
     }
 
@@ -157,7 +171,9 @@ impl<'a> Node<'a> {
     fn shape(&self) -> files::Shape {
         let mut shape = files::Shape::default();
         for role in self.facts.service.last.known().map_or(&[][..], |service| &service.roles) {
-            let count = u32::try_from(role.nodes.len()).unwrap_or(u32::MAX).max(role.cardinality);
+            // A DONE VM is history; one without data counts until its own say otherwise.
+            let there = role.nodes.iter().filter(|node| node.vm.as_ref().is_none_or(|vm| !vm.is_done()));
+            let count = u32::try_from(there.count()).unwrap_or(u32::MAX).max(role.cardinality);
             match Role::from(role.name.clone()) {
                 Role::Vnf => shape.vnf += count,
                 Role::Master => shape.masters += count,
@@ -232,11 +248,8 @@ fn host_port(host: &str, port: u16) -> String {
 
 /// Every file that a node of this role may get, whichever way it enters.
 fn paths(config: &Config, role: &Role) -> Vec<String> {
-    let ip = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-    let pinned =
-        files::Pinned { name: String::new(), vm: VmId(0), ip, second_ip: None, external: Vec::new() };
     let entry = files::Entry::Found { agent_token: None };
-    let files = files::rke2(config, role, &pinned, &entry, &files::Shape::default());
+    let files = files::rke2(config, role, &files::Pinned::nobody(), &entry, &files::Shape::default());
     files.into_iter().map(|file| file.path).filter(|path| path != CONFIG).collect()
 }
 

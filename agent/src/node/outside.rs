@@ -10,7 +10,7 @@ use crate::service::{Role, names};
 
 use super::entry::{self, Founding};
 use super::ticket::{self, Ticket};
-use super::{Node, OnDisk, cluster_of, files, publish, write_if_different};
+use super::{Node, OnDisk, cluster_of, files, host, publish, write_if_different};
 
 /// While something is waited for that OneGate tells on this VM's own attributes: cheap to ask (onegate.md).
 const ASK_OWN: Duration = Duration::from_secs(1);
@@ -24,6 +24,13 @@ pub fn decide(node: &Node<'_>, decision: &mut Decision) {
     decision.reads.me = ASK_OWN;
     decision.look_again_within(ASK_OWN);
     publish(decision, names::NODE_NAME, node.name.clone());
+    if node.config.node.is_dual_stack() && node.second_ip.is_none() {
+        let message = format!(
+            "ONEAPP_K8S_CLUSTER_CIDR has two families, but the NIC of {} has no IPv6 address: give its network one (ETHx_IP6)",
+            node.ip
+        );
+        return decision.conditions.push(Condition::unmet("IdentityKnown", "NoSecondAddress", message));
+    }
     let key = match ticket::key(node) {
         Ok(key) => key,
         Err(effect) => {
@@ -117,6 +124,7 @@ fn configure(node: &Node<'_>, entry: &files::Entry, decision: &mut Decision) {
     }
     let (last, first): (Vec<_>, Vec<_>) =
         node.files(entry).into_iter().partition(|file| file.path == super::CONFIG);
+    host::link(node.config, node.facts, node.role, decision);
     for file in first.into_iter().chain(last) {
         write_if_different(node.facts, file, decision);
     }

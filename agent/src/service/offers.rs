@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Holder, Service, VNet, Vm, VmId};
+use super::{Holder, Service, VNet, Vm, VmId, names};
 use crate::context::placeholder;
 use crate::context::vnf::{Host, Server};
 
@@ -56,7 +56,8 @@ impl Offer {
 }
 
 /// A port that no server has: who offers it takes its offer back. Attributes are overwritten, never erased, because
-/// the server loses writes on erasing (onegate.md).
+/// the server loses writes on erasing (onegate.md). The marker [`names::NONE`] is understood as well, but an old vnf VM
+/// hands the text to its HAProxy, which then refuses its whole file; a number it accepts.
 pub const WITHDRAWN_PORT: &str = "0";
 
 /// What one answer of OneGate says about all VMs of the service.
@@ -178,7 +179,10 @@ fn offer(vm: VmId, attributes: &BTreeMap<String, String>, slot: Slot, own: u32) 
     if get("ID").is_some_and(|id| id != own.to_string()) {
         return None;
     }
-    if get("SERVER_PORT") == Some(WITHDRAWN_PORT) {
+    let taken_back = |value: Option<&str>| value == Some(names::NONE);
+    if get("SERVER_PORT") == Some(WITHDRAWN_PORT)
+        || ["SERVER_PORT", "SERVER_HOST"].map(get).into_iter().any(taken_back)
+    {
         return Some(Vec::new());
     }
     let port = |setting: &str| match (get(setting), family) {

@@ -114,7 +114,7 @@ pub fn remove(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes a directory and its parents, each of them durable before anything is put into it.
-fn make_directories(directory: &Path) -> anyhow::Result<()> {
+pub(super) fn make_directories(directory: &Path) -> anyhow::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
@@ -145,7 +145,8 @@ fn sweep(directory: &Path, prefix: &str) {
     }
 }
 
-fn sync_directory(directory: &Path) -> anyhow::Result<()> {
+/// Makes what happened to the entries of a directory durable.
+pub(super) fn sync_directory(directory: &Path) -> anyhow::Result<()> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .with_context(|| format!("could not sync the directory {}", directory.display()))
@@ -205,8 +206,12 @@ mod tests {
         let (target, link) = (home.path().join("target"), home.path().join("link"));
         std::fs::write(&target, "theirs").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert_eq!(crate::world::symlinks::read(&link).known().map(String::as_str), target.to_str());
         replace(&link, 0o600, "ours", accept).await.unwrap();
-        assert!(std::fs::symlink_metadata(&link).unwrap().is_file());
+        assert!(
+            crate::world::symlinks::read(&link).is_absent()
+                && crate::world::symlinks::read(&home.path().join("none")).is_absent()
+        );
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "theirs");
     }
 

@@ -90,7 +90,7 @@ impl Journal {
 fn subject(effect: &Effect) -> (Option<&str>, Option<&str>) {
     match effect {
         Effect::WriteFile(file) => (None, Some(&file.path)),
-        Effect::RemoveFile { path } => (None, Some(path)),
+        Effect::RemoveFile { path } | Effect::Link { path, .. } => (None, Some(path)),
         Effect::EnableUnit(unit)
         | Effect::DisableUnit(unit)
         | Effect::StartUnit(unit)
@@ -100,6 +100,8 @@ fn subject(effect: &Effect) -> (Option<&str>, Option<&str>) {
         Effect::SetSysctl { .. }
         | Effect::LinkUp { .. }
         | Effect::Publish { .. }
+        | Effect::SetDefaultRoute { .. }
+        | Effect::RemoveDefaultRoute { .. }
         | Effect::HoldLease { .. } => (None, None),
     }
 }

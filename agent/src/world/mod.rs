@@ -24,8 +24,10 @@ mod kubernetes;
 mod links;
 pub mod notify;
 pub mod onegate;
+mod routes;
 pub mod status_file;
 mod supervisor;
+mod symlinks;
 mod sysctls;
 mod unit_events;
 mod units;
@@ -119,6 +121,7 @@ impl Machine {
         match effect {
             Effect::WriteFile(file) => files::write(file).await,
             Effect::RemoveFile { path } => files::remove(Path::new(path)),
+            Effect::Link { path, target } => symlinks::make(Path::new(path), Path::new(target)),
             Effect::EnableUnit(unit) => self.systemd.enable(unit, true).await,
             Effect::DisableUnit(unit) => self.systemd.enable(unit, false).await,
             Effect::StartUnit(unit) => self.systemd.queue(Job::Start, unit).await,
@@ -127,6 +130,10 @@ impl Machine {
             Effect::LoadConfig { unit, how, digest } => self.systemd.load(unit, *how, digest).await,
             Effect::SetSysctl { key, value } => sysctls::write(key, value),
             Effect::LinkUp { name } => links::set_up(name).await,
+            Effect::SetDefaultRoute { via, device, protocol } => routes::set(*via, device, *protocol).await,
+            Effect::RemoveDefaultRoute { via, device, protocol } => {
+                routes::remove(*via, device, *protocol).await
+            }
             Effect::Publish { vm, attributes } => self.cloud.publish(*vm, attributes).await,
             Effect::HoldLease { holder, version } => {
                 self.cluster.hold_lease(holder, version.as_deref()).await
@@ -144,22 +151,24 @@ impl World for Machine {
         let mut facts = Facts { now, wall: clock::wall(), entropy: clock::entropy(), ..Facts::default() };
         facts.files = looked(&interests.files, |path| files::read(Path::new(path)));
         facts.exists = looked(&interests.exists, |path| files::exists(Path::new(path)));
+        facts.symlinks = looked(&interests.symlinks, |path| symlinks::read(Path::new(path)));
         facts.sysctls = looked(&interests.sysctls, sysctls::read);
         facts.links = links::read();
         let node = Identity::observed(&facts)
             .known()
             .and_then(|read| read.as_ref().ok())
             .and_then(|i| i.node_name.clone());
-        let ((me, service), units, kubernetes, supervisor, haproxy) = tokio::join!(
+        let ((me, service), units, kubernetes, supervisor, haproxy, routes) = tokio::join!(
             self.cloud.observe(&context, token, reads, now),
             self.systemd.observe(&interests.units),
             self.cluster.observe(node.as_deref(), reads, now),
             self.supervisor.observe(interests.supervisor.as_deref()),
             haproxy_stats(interests),
+            routes::read(&interests.routes),
         );
         facts.context = context;
         facts.vrrp = vrrp_states(&units, &facts.links);
-        Facts { me, service, units, kubernetes, supervisor, haproxy, ..facts }
+        Facts { me, service, units, kubernetes, supervisor, haproxy, routes, ..facts }
     }
 
     async fn apply(&mut self, effect: &Effect) -> Result<(), String> {

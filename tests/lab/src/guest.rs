@@ -1,5 +1,5 @@
-//! What the image does around the agent, as far as the lab needs it: the network as the context says, before the first
-//! service starts. On a network without a gateway (OneKE's private one) that is the private virtual address.
+//! What one-context does in the image, as far as the lab needs it: each NIC as the context says, before the first service
+//! starts. The way out of a network without a gateway (OneKE's private one) is the agent's work.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -88,7 +88,7 @@ fn network_file(port: &Port, variables: &BTreeMap<String, String>) -> String {
     if let Some(address) = value("IP") {
         let _ = writeln!(text, "Address={address}/{length}");
     }
-    if let Some(gateway) = value("GATEWAY").or_else(|| fallback_gateway(port, variables)) {
+    if let Some(gateway) = value("GATEWAY") {
         let _ = writeln!(text, "Gateway={gateway}");
     }
     // A link-local OneGate (the transparent proxy) is reached on the first NIC, as one-context sets it up.
@@ -98,16 +98,6 @@ fn network_file(port: &Port, variables: &BTreeMap<String, String>) -> String {
         let _ = write!(text, "\n[Route]\nDestination={address}/32\nScope=link\n");
     }
     text
-}
-
-/// The way out of a node whose only network has no gateway: through the vnf, as OneKE's contexts name it.
-fn fallback_gateway<'a>(port: &Port, variables: &'a BTreeMap<String, String>) -> Option<&'a str> {
-    if port.index != 0 || variables.contains_key("ETH1_MAC") {
-        return None;
-    }
-    let named =
-        ["ONEAPP_VROUTER_ETH1_VIP0", "FALLBACK_GW"].into_iter().filter_map(|name| variables.get(name));
-    named.map(String::as_str).find(|address| !address.is_empty())
 }
 
 fn servers(variables: &BTreeMap<String, String>) -> String {
@@ -152,20 +142,6 @@ mod tests {
             network_file(&ports[1], &variables),
             "[Match]\nMACAddress=02:00:ac:1b:00:0a\n\n[Network]\nLinkLocalAddressing=no\nAddress=172.27.0.10/24\n"
         );
-    }
-
-    #[test]
-    fn a_node_without_a_gateway_goes_through_the_vnf() {
-        let node = "ETH0_MAC='02:00:ac:1b:00:0b'\nETH0_IP='172.27.0.11'\nETH0_GATEWAY=''\nFALLBACK_GW='172.27.0.100'\n";
-        let gateway = |context: &str| {
-            let variables = variables(context);
-            let file = network_file(&ports(&variables)[0], &variables);
-            file.lines().find_map(|line| line.strip_prefix("Gateway=").map(str::to_owned))
-        };
-        assert_eq!(gateway(node).as_deref(), Some("172.27.0.100"));
-        let with_vip = format!("{node}ONEAPP_VROUTER_ETH1_VIP0='172.27.0.10'\n");
-        assert_eq!(gateway(&with_vip).as_deref(), Some("172.27.0.10"));
-        assert_eq!(gateway(&format!("{with_vip}ETH1_MAC='02:00:00:00:00:01'\n")), None);
     }
 
     #[test]

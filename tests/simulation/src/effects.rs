@@ -33,6 +33,9 @@ impl Universe {
             Effect::RemoveFile { path } => {
                 machine.disk.files.remove(path);
             }
+            Effect::Link { path, target } => {
+                machine.disk.symlinks.insert(path.clone(), target.clone());
+            }
             Effect::EnableUnit(unit) => {
                 machine.disk.enabled.insert(unit.clone());
             }
@@ -52,6 +55,12 @@ impl Universe {
                 machine.sysctls.insert(key.clone(), value.clone());
             }
             Effect::LinkUp { .. } => {}
+            Effect::SetDefaultRoute { via, device, protocol } => {
+                machine.routes.set(*via, device, *protocol);
+            }
+            Effect::RemoveDefaultRoute { via, device, protocol } => {
+                machine.routes.remove(*via, device, *protocol);
+            }
             Effect::Publish { .. } | Effect::HoldLease { .. } => unreachable!("these go over the network"),
         }
         Ok(())

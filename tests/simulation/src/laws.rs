@@ -10,8 +10,15 @@ use crate::universe::Universe;
 
 /// A proof may be so old when it reaches OneGate: the API is asked every 5 s, and a request may be retried.
 const PROOF_LASTS: Duration = Duration::from_secs(20);
-/// More passes than this in a minute are a spin (invariant 12): one every 100 ms.
-const MOST_PASSES: u32 = 600;
+/// More passes than this in a minute are a spin (invariant 12). Two a second are looks at what is awaited; the others are
+/// effects, which settle for 100 ms and slow down when they repeat.
+const MOST_PASSES: u32 = 240;
+/// A broken context is seen within half a minute, and a pass that began before may still wait for answers.
+const CONTEXT_SEEN: Duration = Duration::from_secs(90);
+/// After so long without OneGate and without a further power loss, whoever was READY works again by itself.
+const ALONE: Duration = Duration::from_secs(150);
+/// An answer about others that was older when the pass decided is not acted upon: much may have happened since then.
+const ANSWER_LASTS: Duration = Duration::from_secs(10);
 
 impl Universe {
     /// Invariant 1: one service founds at most one cluster, and the lowest master founds it.
@@ -45,12 +52,46 @@ impl Universe {
         if body.lines().any(|line| line == "READY=YES") && !proven {
             self.violate(now, format!("3: VM {vm} says READY=YES but was not seen to work"));
         }
+        if body.lines().any(|line| line == "READY=YES")
+            && let Some(machine) = self.machines.get_mut(&vm)
+        {
+            machine.told_ready = true;
+        }
         let secret =
             self.clusters.iter().any(|c| body.contains(&c.server_token) || body.contains(&c.agent_token));
         let plain =
             self.machines.get(&vm).is_some_and(|m| m.context.contains("ONEAPP_K8S_TOKEN_MODE='plain'"));
         if secret && !plain {
             self.violate(now, format!("8: VM {vm} publishes a token in clear"));
+        }
+    }
+
+    /// Invariant 2: what was READY starts at boot by itself, without an agent and a cloud.
+    pub fn check_boot(&mut self, vm: VmId, now: Duration) {
+        let asleep = |m: &&crate::machine::Machine| m.role != "vnf" && m.told_ready && !m.runs(m.rke2_unit());
+        if self.machines.get(&vm).filter(asleep).is_some() {
+            self.violate(now, format!("2: VM {vm} was READY, but nothing starts its RKE2 at boot"));
+        }
+    }
+
+    /// Invariant 2: whoever was READY works while OneGate is away, however often all of them were switched off.
+    pub fn check_alone(&mut self, now: Duration) {
+        let settled = self.machines.values().all(|m| now.saturating_sub(m.booted) > ALONE);
+        if !settled || self.may_wait_for_ever() {
+            return;
+        }
+        let ready: Vec<VmId> = self.machines.values().filter(|m| m.told_ready).map(|m| m.vm).collect();
+        for vm in ready {
+            if !self.works(vm, now) {
+                self.violate(now, format!("2: VM {vm} was READY, but does not work while OneGate is away"));
+            }
+        }
+    }
+
+    /// One reader acts for many listeners: never by an old answer. `age` is the answer's when the pass decided.
+    pub fn check_acting(&mut self, vm: VmId, age: Option<Duration>, now: Duration) {
+        if age.is_none_or(|age| age > ANSWER_LASTS) {
+            self.violate(now, format!("7: VM {vm} writes onto other VMs by an answer of {age:?} ago"));
         }
     }
 
@@ -109,8 +150,13 @@ impl Universe {
 
     /// Called with each effect that is about to be applied.
     pub fn check_effect(&mut self, vm: VmId, effect: &Effect, now: Duration) {
-        if self.refused.contains(&vm) && self.spoilt.contains_key(&vm) {
-            self.violate(now, format!("13: VM {vm} applies «{effect}» although its context is refused"));
+        let context = self.machines.get(&vm).map(|machine| machine.context.as_str());
+        let spoilt = self.spoilt.get(&vm).filter(|(_, good)| context != Some(good));
+        if let Some((since, _)) = spoilt {
+            let seen = self.refused.contains(&vm) || now.saturating_sub(*since) > CONTEXT_SEEN;
+            if seen {
+                self.violate(now, format!("13: VM {vm} applies «{effect}» although its context is bad"));
+            }
         }
         if !matches!(effect, Effect::HoldLease { .. }) {
             self.last_effect = Some((now, format!("VM {vm}: {effect}")));

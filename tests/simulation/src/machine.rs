@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use oneke_agent::facts::Active;
+use oneke_agent::facts::{Active, Routes};
 use oneke_agent::service::VmId;
 
 /// What survives a power loss. Recreation empties it.
@@ -11,6 +11,8 @@ use oneke_agent::service::VmId;
 pub struct Disk {
     /// Files with mode and content.
     pub files: BTreeMap<String, (u32, String)>,
+    /// Symbolic links and where they lead.
+    pub symlinks: BTreeMap<String, String>,
     /// Units that start at boot.
     pub enabled: BTreeSet<String>,
     /// Index of the cluster whose etcd data lies here.
@@ -51,12 +53,16 @@ pub struct Machine {
     pub units: BTreeMap<String, Unit>,
     /// Kernel parameters while it is up.
     pub sysctls: BTreeMap<String, String>,
+    /// Its ways out while it is up.
+    pub routes: Routes,
     /// `context.sh` as its CD-ROM has it.
     pub context: String,
     /// OneGate's token.
     pub token: String,
     /// It was recreated with an empty disk at least once.
     pub recreated: bool,
+    /// Its agent told READY=YES since its disk was last empty: from then on it starts by itself (invariant 2).
+    pub told_ready: bool,
     /// Passes of its agent in the current simulated minute: a spinning agent is caught by this.
     pub passes: (u64, u32),
 }
@@ -72,9 +78,11 @@ impl Machine {
             booted: Duration::ZERO,
             units: BTreeMap::new(),
             sysctls: BTreeMap::new(),
+            routes: Routes::default(),
             context: String::new(),
             token: String::new(),
             recreated: false,
+            told_ready: false,
             passes: (0, 0),
         }
     }
@@ -85,6 +93,7 @@ impl Machine {
         self.booted = now;
         self.units.clear();
         self.sysctls.clear();
+        self.routes.defaults.clear();
         for unit in self.disk.enabled.clone() {
             self.start(&unit, now);
         }

@@ -49,8 +49,11 @@ struct Run {
     #[arg(long, default_value_t = 0)]
     from: u64,
     /// Replay this one, as a failing run printed it.
-    #[arg(long, conflicts_with_all = ["seeds", "from"])]
+    #[arg(long, conflicts_with_all = ["seeds", "from", "stop"])]
     seed: Option<u64>,
+    /// Begin no further seed once a law is broken.
+    #[arg(long)]
+    stop: bool,
 }
 
 fn main() -> ExitCode {
@@ -89,6 +92,7 @@ fn summarise(outcome: &Outcome) {
 
 fn run_all(run: &Run) -> ExitCode {
     let next = Arc::new(AtomicU64::new(run.from));
+    let stop = run.stop;
     let end = run.from + run.seeds;
     let broken = Arc::new(Mutex::new(Vec::new()));
     let hours = Arc::new(AtomicU64::new(0));
@@ -104,6 +108,9 @@ fn run_all(run: &Run) -> ExitCode {
                     }
                     let outcome = Scenario::from_seed(seed).run();
                     hours.fetch_add(outcome.lasted.as_secs(), Ordering::Relaxed);
+                    if stop && !outcome.violations.is_empty() {
+                        next.store(end, Ordering::Relaxed);
+                    }
                     for violation in outcome.violations {
                         println!("seed {seed}: {violation}");
                         broken.lock().expect("no run panics with the list in its hand").push(seed);

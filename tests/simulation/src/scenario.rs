@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use oneke_agent::driver::Driver;
+use oneke_agent::facts::Active;
 use oneke_agent::service::VmId;
 use oneke_cloud::{Cloud, Faults, Instantiate, Options, Templates};
 
@@ -307,6 +308,7 @@ impl Universe {
                 }
                 if !away.is_zero() {
                     self.rough.onegate_down = true;
+                    self.give_up_one(now);
                     return Some((now + *away, End::OneGateBack));
                 }
             }
@@ -332,9 +334,26 @@ impl Universe {
     fn relent(&mut self, end: &End, now: Duration) {
         self.note(now, format!("END {end:?}"));
         match end {
-            End::OneGateBack => self.rough.onegate_down = false,
+            End::OneGateBack => {
+                self.rough.onegate_down = false;
+                self.check_alone(now);
+            }
             End::Truth => self.cloud.set_faults(now, Faults::default()),
             End::GoodContext(vm) => self.mend_context(*vm, now),
+        }
+    }
+
+    /// systemd gives up one node's RKE2 for good (its start limit): only the agent starts it again.
+    fn give_up_one(&mut self, now: Duration) {
+        let mut starting = Vec::new();
+        for machine in self.machines.values_mut() {
+            let (vm, unit) = (machine.vm, machine.rke2_unit());
+            starting.extend(machine.units.get_mut(unit).map(|unit| (vm, unit)));
+        }
+        let chosen = self.chance.below(u32::try_from(starting.len()).unwrap_or(u32::MAX)) as usize;
+        if let Some((vm, unit)) = starting.into_iter().nth(chosen) {
+            unit.active = Active::Failed;
+            self.note(now, format!("systemd gives up RKE2 on VM {vm}"));
         }
     }
 
@@ -352,7 +371,7 @@ impl Universe {
 
     fn spoil_context(&mut self, vm: VmId, variable: &str, value: &str, now: Duration) {
         let Some(machine) = self.machines.get_mut(&vm) else { return };
-        self.spoilt.entry(vm).or_insert_with(|| machine.context.clone());
+        self.spoilt.entry(vm).or_insert_with(|| (now, machine.context.clone()));
         machine.context.push_str(&format!("{variable}='{value}'\n"));
         self.note(now, format!("VM {vm} gets {variable}={value}"));
     }
@@ -360,7 +379,7 @@ impl Universe {
     fn mend_context(&mut self, vm: VmId, now: Duration) {
         let good = self.spoilt.remove(&vm);
         if let (Some(machine), Some(good)) = (self.machines.get_mut(&vm), good) {
-            machine.context = good;
+            machine.context = good.1;
             self.note(now, format!("VM {vm} gets its good context back"));
         }
     }
@@ -414,7 +433,7 @@ impl Universe {
 
     /// Where the laws forbid to go on: a recreated VM whose cluster was lost with its disk, or whose old member and
     /// node still stand in its way.
-    fn may_wait_for_ever(&self) -> bool {
+    pub(crate) fn may_wait_for_ever(&self) -> bool {
         self.machines.values().any(|m| m.recreated)
     }
 }

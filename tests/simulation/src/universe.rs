@@ -64,8 +64,8 @@ pub struct Universe {
     pub last_ready: BTreeMap<VmId, Duration>,
     /// The last effect, Lease renewals aside, and when.
     pub last_effect: Option<(Duration, String)>,
-    /// Good contexts of VMs whose context is broken at the moment.
-    pub spoilt: BTreeMap<VmId, String>,
+    /// Good contexts of VMs whose context is broken at the moment, and since when it is.
+    pub spoilt: BTreeMap<VmId, (Duration, String)>,
     /// VMs whose agent has seen a broken context, since it was seen.
     pub refused: BTreeSet<VmId>,
     /// When the run began.
@@ -193,6 +193,7 @@ impl Universe {
         if start.fresh_disk {
             machine.recreated |= !machine.disk.files.is_empty();
             machine.disk = Disk::default();
+            machine.told_ready = false;
         }
         self.power_on(vm, now);
     }
@@ -212,6 +213,7 @@ impl Universe {
         let delay = self.chance.between(Duration::from_secs(1), Duration::from_secs(8));
         let Some(machine) = self.machines.get_mut(&vm) else { return };
         machine.power_on(now);
+        self.check_boot(vm, now);
         self.starts.insert(vm, now + delay);
         self.note(now, format!("VM {vm} powers on"));
     }

@@ -25,6 +25,9 @@ pub struct SimWorld {
     kubernetes: Kubernetes,
     kubernetes_at: Option<Duration>,
     lease_seen: BTreeMap<String, Duration>,
+    /// When OneGate last told of the service, and how old that was when this pass began to decide.
+    service_told: Option<Duration>,
+    service_age: Option<Duration>,
     /// The last report, for whoever asks.
     pub report: Report,
 }
@@ -40,6 +43,8 @@ impl SimWorld {
             kubernetes: Kubernetes::default(),
             kubernetes_at: None,
             lease_seen: BTreeMap::new(),
+            service_told: None,
+            service_age: None,
             report: Report::default(),
         }
     }
@@ -144,6 +149,9 @@ impl SimWorld {
             let answer = self
                 .read("/service?extended=true", |text| Service::from_json(text).map_err(|e| e.to_string()))
                 .await;
+            if answer.is_ok() {
+                self.service_told = Some(began);
+            }
             settle(&mut self.service, answer, began);
         }
     }
@@ -206,6 +214,7 @@ impl World for SimWorld {
         let shared = self.shared.clone();
         let u = &mut *shared.borrow_mut();
         let now = u.now();
+        self.service_age = self.service_told.map(|told| now.saturating_sub(told));
         let entropy = Secret::new(u.chance.hex());
         let Some(machine) = u.machines.get(&self.vm) else { return Facts::default() };
         let exists = interests.exists.iter().map(|path| {
@@ -229,6 +238,15 @@ impl World for SimWorld {
             files: interests.files.iter().map(|path| (path.clone(), file(machine, path))).collect(),
             units: interests.units.iter().map(|name| (name.clone(), unit(machine, name))).collect(),
             exists: exists.collect(),
+            routes: Observed::Known(machine.routes.clone()),
+            symlinks: interests
+                .symlinks
+                .iter()
+                .map(|path| {
+                    let target = machine.disk.symlinks.get(path).cloned();
+                    (path.clone(), target.map_or(Observed::Absent, Observed::Known))
+                })
+                .collect(),
             sysctls: interests
                 .sysctls
                 .iter()
@@ -261,6 +279,9 @@ impl World for SimWorld {
             let u = &mut *self.shared.borrow_mut();
             let now = u.now();
             u.check_effect(self.vm, effect, now);
+            if matches!(effect, Effect::Publish { vm: Some(_), .. }) {
+                u.check_acting(self.vm, self.service_age, now);
+            }
         }
         let result = match effect {
             Effect::Publish { vm: None, attributes } => {

@@ -6,14 +6,16 @@
 #![expect(clippy::disallowed_methods, reason = "reads its cases from files")]
 #![expect(clippy::unwrap_used, reason = "a test; clippy sees only functions with #[test] as such")]
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use oneke_agent::context::{Config, Vars};
+use oneke_agent::node::address;
 use oneke_agent::node::files::{self, Entry, Pinned, Shape};
-use oneke_agent::plan::{Content, FileSpec, Secret};
-use oneke_agent::service::{Role, VmId};
+use oneke_agent::plan::{Condition, Content, FileSpec, Secret};
+use oneke_agent::service::{Role, VmId, VmNic};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -33,17 +35,31 @@ struct Case {
     /// The machine's own files are alike in most cases: written down only where they matter.
     #[serde(default)]
     host: bool,
-    second_ip: Option<IpAddr>,
+    /// What OneGate says of the networks, by MAC address.
+    #[serde(default)]
+    networks: BTreeMap<String, String>,
+    /// The user's own settings of RKE2, which are expected beside the agent's.
+    #[serde(default)]
+    extra: Vec<String>,
     #[serde(default)]
     external: Vec<IpAddr>,
 }
 
 impl Case {
-    fn pinned(&self, config: &Config) -> Pinned {
+    /// Where the node stands; `Err`: for what it waits.
+    fn pinned(&self, config: &Config) -> Result<Pinned, Condition> {
         let vm = config.vm.unwrap_or(VmId(0));
-        let ip = config.nics.iter().find_map(|nic| nic.ip).expect("a case has a NIC with an address");
+        let nic = |(mac, network): (&String, &String)| VmNic {
+            mac: mac.clone(),
+            network: network.clone(),
+            ..VmNic::default()
+        };
+        let told: Vec<VmNic> = self.networks.iter().map(nic).collect();
+        let ip =
+            address::nic(config, Some(&told))?.ip.expect("a NIC without an address is never chosen").into();
+        let second_ip = address::second_ip(config, ip, Some(&told));
         let name = format!("oneke-{}-{}-{vm}", config.service.unwrap_or(0), self.role);
-        Pinned { name, vm, ip: ip.into(), second_ip: self.second_ip, external: self.external.clone() }
+        Ok(Pinned { name, vm, ip, second_ip, external: self.external.clone() })
     }
 
     fn entry(&self) -> Entry {
@@ -72,7 +88,7 @@ fn each_case_gives_its_files() {
         count += 1;
         faults.extend(expect(&path.join("expected.txt"), &rendered(&path)).err());
     }
-    assert!(count >= 40, "only {count} cases in {}", cases().display());
+    assert!(count >= 80, "only {count} cases in {}", cases().display());
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
@@ -92,16 +108,16 @@ fn rendered(path: &Path) -> String {
         Ok(config) => config,
         Err(problems) => return lines(&problems),
     };
-    let conflicts = files::conflicts(&config.node, &config.nics);
-    if !conflicts.is_empty() {
-        return lines(&conflicts);
-    }
-    let (pinned, entry, shape) = (case.pinned(&config), case.entry(), case.shape());
+    let pinned = match case.pinned(&config) {
+        Ok(pinned) => pinned,
+        Err(condition) => return format!("waits: {condition}\n"),
+    };
+    let (entry, shape) = (case.entry(), case.shape());
     let mut text = String::new();
     let rke2 = files::rke2(&config, &case.role, &pinned, &entry, &shape);
     let host = files::host(&config, &case.role).into_iter().filter(|_| case.host).collect::<Vec<_>>();
     for file in rke2.iter().chain(&host) {
-        check(file, &case.role);
+        check(file, &case);
         let secret = if matches!(file.content, Content::Secret(_)) { ", secret" } else { "" };
         write!(text, "== {} {:04o}{secret}\n{}", file.path, file.mode, file.content.as_str()).unwrap();
     }
@@ -116,7 +132,7 @@ fn rendered(path: &Path) -> String {
 
 /// What a file's reader wants of it.
 #[track_caller]
-fn check(file: &FileSpec, role: &Role) {
+fn check(file: &FileSpec, case: &Case) {
     let text = file.content.as_str();
     assert!(text.ends_with('\n'), "{}", file.path);
     if !file.path.ends_with(".yaml") {
@@ -128,9 +144,12 @@ fn check(file: &FileSpec, role: &Role) {
         let Value::Object(settings) = &documents[0] else { panic!("{} is no mapping", file.path) };
         for key in settings.keys() {
             let known =
-                BOTH.contains(&key.as_str()) || (*role == Role::Master && SERVER.contains(&key.as_str()));
-            assert!(known, "RKE2 does not take {key} from a {role}");
+                BOTH.contains(&key.as_str()) || (case.role == Role::Master && SERVER.contains(&key.as_str()));
+            assert!(known || case.extra.contains(key), "RKE2 does not take {key} from a {}", case.role);
         }
+        return;
+    }
+    if !file.path.starts_with(files::MANIFESTS) {
         return;
     }
     for document in documents {

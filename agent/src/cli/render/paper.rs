@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::recorded::Recorded;
 use crate::context::{Config, Nic};
 use crate::driver::{Event, Interests, Report, World};
-use crate::facts::{Active, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Unit};
+use crate::facts::{Active, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Routes, Unit};
+use crate::guest;
 use crate::plan::{Attributes, Content, Effect, Reads, Secret};
 use crate::service::{Role, Service, ServiceNode, ServiceRole, VNet, Vm, VmId, VmNic, state};
 use crate::world::clock;
@@ -27,7 +28,9 @@ pub struct Paper {
     files: BTreeMap<String, File>,
     units: BTreeMap<String, Unit>,
     sysctls: BTreeMap<String, String>,
+    symlinks: BTreeMap<String, String>,
     links: Vec<Link>,
+    routes: Routes,
     effects: Vec<Effect>,
     report: Report,
 }
@@ -47,7 +50,9 @@ impl Paper {
             files: BTreeMap::new(),
             units: BTreeMap::new(),
             sysctls: BTreeMap::new(),
+            symlinks: BTreeMap::new(),
             links: config.nics.iter().map(link_of).collect(),
+            routes: routes_of(config),
             effects: Vec::new(),
             report: Report::default(),
         }
@@ -109,6 +114,8 @@ impl World for Paper {
             let value = self.sysctls.get(key).cloned().unwrap_or_else(|| "0".into());
             (key.clone(), Observed::Known(value))
         });
+        let target = |path: &String| (path.clone(), present(self.symlinks.get(path).cloned()));
+        let symlinks = interests.symlinks.iter().map(target).collect();
         let (files, exists, sysctls) = (files.collect(), exists.collect(), sysctls.collect());
         let units = interests
             .units
@@ -127,7 +134,10 @@ impl World for Paper {
             files,
             units,
             exists,
+            symlinks,
             sysctls,
+            // Which file configures a NIC is not known offline, nor that /etc/resolv.conf is a link.
+            routes: Observed::Known(self.routes.clone()),
             links: Observed::Known(self.links.clone()),
             kubernetes: Kubernetes {
                 readyz: Observed::Absent,
@@ -151,6 +161,7 @@ impl World for Paper {
                 self.files.insert(spec.path.clone(), File { mode: spec.mode, content });
             }
             Effect::RemoveFile { path } => drop(self.files.remove(path)),
+            Effect::Link { path, target } => drop(self.symlinks.insert(path.clone(), target.clone())),
             Effect::EnableUnit(unit) => self.unit(unit).enabled = true,
             Effect::DisableUnit(unit) => self.unit(unit).enabled = false,
             Effect::StartUnit(unit) | Effect::RestartUnit(unit) => self.unit(unit).active = Active::Active,
@@ -163,6 +174,10 @@ impl World for Paper {
             Effect::SetSysctl { key, value } => drop(self.sysctls.insert(key.clone(), value.clone())),
             Effect::LinkUp { name } => {
                 self.links.iter_mut().filter(|link| link.name == *name).for_each(|link| link.running = true);
+            }
+            Effect::SetDefaultRoute { via, device, protocol } => self.routes.set(*via, device, *protocol),
+            Effect::RemoveDefaultRoute { via, device, protocol } => {
+                self.routes.remove(*via, device, *protocol);
             }
             Effect::Publish { vm, attributes } => self.publish(*vm, attributes),
             // There is no cluster on paper.
@@ -193,6 +208,15 @@ fn read<T>(value: T, now: Moment) -> Reading<T> {
 fn link_of(nic: &Nic) -> Link {
     let addresses = nic.ip.map(|ip| (IpAddr::V4(ip), nic.prefix)).into_iter().collect();
     Link { name: nic.name(), mac: nic.mac.clone(), running: true, addresses }
+}
+
+/// The ways out that the context gives the NICs.
+fn routes_of(config: &Config) -> Routes {
+    let mut routes = Routes::default();
+    for nic in config.nics.iter().rev() {
+        nic.gateway.into_iter().for_each(|gateway| routes.set(gateway, &nic.name(), guest::STATIC));
+    }
+    routes
 }
 
 /// This VM as OneGate would show it, from its context alone.

@@ -43,6 +43,8 @@ pub enum Form {
     Interfaces,
     /// `ethX`.
     Interface,
+    /// `0`, `eth0`, or the name of its virtual network.
+    Nic,
     /// `host:port`.
     Endpoint,
     /// OneGate's address.
@@ -65,6 +67,10 @@ pub enum Form {
     Zone,
     /// What Kubernetes takes as the name of a class.
     Class,
+    /// `key=value`, separated by commas.
+    Labels,
+    /// `key[=value]:effect`, separated by commas.
+    Taints,
     /// `/dev/...`.
     Device,
     /// An absolute path.
@@ -106,6 +112,7 @@ impl fmt::Display for Form {
             }
             Self::Interfaces => "interfaces such as eth0,eth1 or !eth0, with /ADDRESS and @PORT where needed",
             Self::Interface => "an interface such as eth0",
+            Self::Nic => "a NIC such as 0 or eth0, or the name of its virtual network",
             Self::Endpoint => "host:port, such as 10.0.0.1:6443 or ep0.eth0.vr:6443",
             Self::HttpUrl => "a URL such as http://192.0.2.1:5030",
             Self::Proxy => "a URL such as http://proxy.example:3128",
@@ -117,6 +124,8 @@ impl fmt::Display for Form {
             Self::Choice(words) => return write!(f, "one of {}", words.join(", ")),
             Self::Zone => "a DNS zone such as vr",
             Self::Class => "a class name of letters, digits, '-', '_', '.' and '/'",
+            Self::Labels => "labels such as example.org/rack=r1, separated by commas",
+            Self::Taints => "taints such as example.org/gpu=yes:NoSchedule, separated by commas",
             Self::Device => "the path of a block device such as /dev/vdb",
             Self::Path => "an absolute path other than /",
             Self::Forward => "[DESTINATION:]PORT:NEW-DESTINATION[:NEW-PORT]",

@@ -84,9 +84,9 @@ pub(super) const NETWORK: &[Variable] = &[
     guest("ETHx_SEARCH_DOMAIN", Form::Text, "Search domains."),
     guest("ETHx_VLAN_ID", Form::Number(0, 4_094), "VLAN of the NIC on the host."),
     guest("ETHx_EXTERNAL", Form::Bool, "The address is outside of the guest."),
-    guest("ETHx_IP6", Form::Ipv6, "IPv6 address."),
-    guest("ETHx_IPV6", Form::Ipv6, "ETHx_IP6 by its older name.").from(Origin::Legacy),
-    guest("ETHx_IP6_ULA", Form::Ipv6, "IPv6 address of the private range."),
+    read("ETHx_IP6", Form::Ipv6, "IPv6 address; a node's second address in a cluster of two families."),
+    read("ETHx_IPV6", Form::Ipv6, "ETHx_IP6 by its older name.").from(Origin::Legacy),
+    read("ETHx_IP6_ULA", Form::Ipv6, "IPv6 address of the private range; used where there is no ETHx_IP6."),
     guest("ETHx_IP6_PREFIX_LENGTH", Form::Number(0, 128), "Prefix length of the IPv6 addresses.")
         .default("64"),
     guest("ETHx_IP6_GATEWAY", Form::Ipv6, "IPv6 gateway."),

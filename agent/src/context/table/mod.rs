@@ -1,6 +1,7 @@
 //! The one table of variables. It feeds the reader (defaults, forms, roles, secrets), the linter ("did you mean"),
 //! `oneke-agent check`, and `docs/context-variables.md`.
 
+mod addons;
 mod form;
 mod guest;
 mod markdown;
@@ -196,6 +197,7 @@ fn sections() -> impl Iterator<Item = (&'static str, &'static [Variable])> {
     [
         ("The VM and its service", guest::SERVICE),
         ("Kubernetes nodes", node::VARIABLES),
+        ("Add-ons", addons::VARIABLES.as_slice()),
         ("Addresses (VRRP)", vnf::ADDRESSES),
         ("Balancing with HAProxy", vnf::HAPROXY),
         ("Balancing with LVS", vnf::LVS),

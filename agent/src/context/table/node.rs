@@ -41,6 +41,21 @@ pub(super) const VARIABLES: &[Variable] = &[
     var("ONEAPP_K8S_TOKEN_MODE", Form::Choice(&["sealed", "plain"]), NODES, "How joiners get their token: sealed to each joiner's key, or plain in ONEGATE_K8S_TOKEN for services that mix with the old appliance.")
         .default("sealed")
         .from(Origin::New),
+    var("ONEAPP_K8S_NODE_NIC", Form::Nic, NODES, "The NIC whose address the node has in the cluster; by default the first with an IPv4 address that is not for management.")
+        .from(Origin::New),
+    var("ONEAPP_K8S_NODE_LABELS", Form::Labels, NODES, "Further labels of the node.")
+        .from(Origin::New),
+    var("ONEAPP_K8S_NODE_TAINTS", Form::Taints, NODES, "Further taints of the node.")
+        .from(Origin::New),
+    var("ONEAPP_K8S_EXTERNAL_LB", Form::Bool, NODES, "Something else than a vnf balances: nodes register nowhere, and both endpoints must be named.")
+        .default("NO")
+        .from(Origin::New),
+    var("ONEAPP_K8S_REGISTRIES", Form::Base64Yaml, NODES, "RKE2's registries.yaml: mirrors, authorities and credentials of registries.")
+        .from(Origin::New)
+        .secret(),
+    var("ONEAPP_RKE2_EXTRA_CONFIG", Form::Base64Yaml, NODES, "Further settings for RKE2's config.yaml: a mapping. Lists grow; what the agent or another variable says is refused by name; a server's settings are left out on agents.")
+        .from(Origin::New)
+        .secret(),
     var("ONEAPP_K8S_CNI_PLUGIN", Form::Choice(&["canal", "calico", "cilium", "flannel", "none"]), MASTER, "The CNI plugin.")
         .default("cilium")
         .input()

@@ -29,6 +29,14 @@ pub fn workloads(config: &Config) -> Vec<Workload> {
     enabled(&values).flat_map(|addon| addon.healthy.iter().cloned()).collect()
 }
 
+/// Variables that an enabled add-on cannot do without and that have no value, each with the add-on's name.
+pub(super) fn missing(config: &Config) -> Vec<(&'static str, &'static str)> {
+    let values = values(config, &Shape::default());
+    let of = |addon: &'static Addon| addon.needs.iter().map(move |name| (addon, name.as_str()));
+    let lacking = enabled(&values).flat_map(of).filter(|(_, name)| !values.contains_key(*name));
+    lacking.map(|(addon, name)| (name, addon.name.as_str())).collect()
+}
+
 /// Kernel modules that the enabled add-ons need on a node of this role.
 pub(super) fn modules(config: &Config, role: &Role) -> Vec<&'static str> {
     let values = values(config, &Shape::default());
@@ -66,6 +74,7 @@ pub(super) fn kubelet(config: &Config) -> Vec<&'static str> {
 fn values(config: &Config, shape: &Shape) -> Values {
     let node = &config.node;
     let mut values = computed(config, shape);
+    values.extend(node.addons.iter().map(|(name, value)| (name.to_owned(), value.clone())));
     let mut set = |name: &str, value: Yaml| values.insert(name.to_owned(), value);
     set("ONEAPP_K8S_LONGHORN_ENABLED", node.longhorn.into());
     set("ONEAPP_K8S_METALLB_ENABLED", node.metallb.into());

@@ -15,6 +15,9 @@ pub struct Addon {
     pub about: String,
     /// Any of these variables enables it: a boolean by YES, others by a value.
     pub enable: Vec<String>,
+    /// Variables without which it cannot work.
+    #[serde(default)]
+    pub needs: Vec<String>,
     /// Roles whose nodes run its images.
     pub roles: Vec<String>,
     /// A chart that this appliance installs.
@@ -127,9 +130,25 @@ pub struct Variable {
     pub name: String,
     /// What it is, and what it may hold.
     pub doc: String,
+    /// What it may hold.
+    #[serde(default)]
+    pub kind: VariableKind,
     /// It may not be printed.
     #[serde(default)]
     pub secret: bool,
+}
+
+/// What a variable of an add-on may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VariableKind {
+    /// Any text of one line.
+    #[default]
+    Text,
+    /// YES or NO, which is the default.
+    Flag,
+    /// An HTTP URL.
+    Url,
 }
 
 /// The files, in the order in which `status` lists them.
@@ -189,6 +208,10 @@ mod tests {
             assert!(!addon.enable.is_empty() && !addon.healthy.is_empty(), "{}", addon.name);
             let charts = addon.chart.is_some() || addon.packaged.is_some();
             assert!(charts || !addon.shipped.is_empty() || !addon.manifests.is_empty(), "{}", addon.name);
+            for name in addon.enable.iter().chain(&addon.needs) {
+                let known = crate::context::table::find(name, crate::context::table::Roles::ALL);
+                assert!(known.is_some(), "{}: {name}", addon.name);
+            }
             for role in &addon.roles {
                 assert!(["master", "worker", "storage"].contains(&role.as_str()), "{}: {role}", addon.name);
             }

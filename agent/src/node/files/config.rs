@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use super::yaml::{Map, Yaml, document};
-use super::{Entry, Pinned, Shape, addons};
+use super::{Entry, Pinned, Shape, addons, merge_extra};
 use crate::context::Config;
 use crate::plan::Secret;
 use crate::service::Role;
@@ -17,12 +17,20 @@ const LONGHORN_DISK: &str = "node.longhorn.io/create-default-disk=true";
 
 /// The file's text.
 pub(super) fn render(config: &Config, role: &Role, pinned: &Pinned, entry: &Entry, shape: &Shape) -> String {
+    let own = own(config, role, pinned, entry, shape);
+    let Some(extra) = &config.node.extra_config else { return document(&own) };
+    // What contradicts was refused where the context was read; were something left, the node comes up without.
+    document(&merge_extra(own.clone(), extra.expose(), *role == Role::Master).unwrap_or(own))
+}
+
+/// The agent's own settings.
+pub(super) fn own(config: &Config, role: &Role, pinned: &Pinned, entry: &Entry, shape: &Shape) -> Map {
     let mut map = node(config, role, pinned, shape);
     enter(&mut map, role, entry);
     if *role == Role::Master {
         server(&mut map, config, pinned, entry);
     }
-    document(&map)
+    map
 }
 
 /// What every node says of itself.
@@ -30,7 +38,11 @@ fn node(config: &Config, role: &Role, pinned: &Pinned, shape: &Shape) -> Map {
     let mut map = Map::new();
     let mut set = |key: &str, value: Yaml| map.push((key.to_owned(), value));
     set("node-name", pinned.name.as_str().into());
-    set("node-ip", addresses(std::iter::once(&pinned.ip).chain(&pinned.second_ip)));
+    let mut own: Vec<&IpAddr> = std::iter::once(&pinned.ip).chain(&pinned.second_ip).collect();
+    // The first of both lists is the primary family, and must be the same one (K3s, "Dual-stack networking").
+    let primary = config.node.cluster_cidr.first();
+    own.sort_by_key(|ip| primary.is_some_and(|cidr| cidr.addr().is_ipv4() != ip.is_ipv4()));
+    set("node-ip", addresses(own));
     if !pinned.external.is_empty() {
         set("node-external-ip", addresses(&pinned.external));
     }
@@ -49,6 +61,10 @@ fn node(config: &Config, role: &Role, pinned: &Pinned, shape: &Shape) -> Map {
         }
         Role::Master | Role::Worker(_) | Role::Vnf => {}
     }
+    add(&mut labels, &config.node.node_labels, |label| {
+        label.split('=').next().unwrap_or_default().to_owned()
+    });
+    add(&mut taints, &config.node.node_taints, taint_name);
     set("node-label", labels.into());
     if !taints.is_empty() {
         set("node-taint", taints.into());
@@ -60,6 +76,21 @@ fn node(config: &Config, role: &Role, pinned: &Pinned, shape: &Shape) -> Map {
     kubelet.extend(addons::kubelet(config).into_iter().map(str::to_owned));
     set("kubelet-arg", kubelet.into());
     map
+}
+
+/// Adds the user's to our own, unless they name the same thing: the kubelet takes each only once.
+fn add(own: &mut Vec<String>, users: &[String], name: impl Fn(&str) -> String) {
+    for item in users {
+        if !own.iter().any(|own| name(own) == name(item)) {
+            own.push(item.clone());
+        }
+    }
+}
+
+/// A taint without its value: key and effect.
+fn taint_name(taint: &str) -> String {
+    let (left, effect) = taint.rsplit_once(':').unwrap_or((taint, ""));
+    format!("{}:{effect}", left.split('=').next().unwrap_or_default())
 }
 
 fn enter(map: &mut Map, role: &Role, entry: &Entry) {

@@ -5,11 +5,27 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use crate::context::{Nic, NodeConfig, Problem};
+use super::addons;
+use super::yaml::Yaml;
+use crate::context::{Config, Nic, NodeConfig, Problem};
 
 /// Every contradiction.
-pub fn conflicts(node: &NodeConfig, nics: &[Nic]) -> Vec<Problem> {
+pub fn conflicts(config: &Config) -> Vec<Problem> {
+    let (node, nics) = (&config.node, &config.nics[..]);
     let mut problems = Vec::new();
+    problems.extend(addons::missing(config).into_iter().map(|(name, addon)| Problem {
+        variable: name.into(),
+        value: String::new(),
+        expected: format!("expected a value, for {addon} is enabled and needs it"),
+    }));
+    if node.cloud_controller && node.addons.get("ONEAPP_K8S_CCM_ENABLED") == Some(&Yaml::Flag(true)) {
+        problems.push(Problem {
+            variable: "ONEAPP_RKE2_CLOUD_CONTROLLER_ENABLED".into(),
+            value: "YES".into(),
+            expected: "expected NO, for ONEAPP_K8S_CCM_ENABLED is YES: a cluster has one cloud controller"
+                .into(),
+        });
+    }
     let taken = taken(node, nics);
     if node.metallb && node.metallb_config.is_none() {
         pools_apart(&mut problems, node, &taken);
@@ -90,8 +106,7 @@ mod tests {
     fn check(change: impl FnOnce(&mut NodeConfig, &mut Nic), expected: &[&str]) {
         let mut config = config();
         change(&mut config.node, &mut config.nics[0]);
-        let problems: Vec<String> =
-            conflicts(&config.node, &config.nics).iter().map(ToString::to_string).collect();
+        let problems: Vec<String> = conflicts(&config).iter().map(ToString::to_string).collect();
         assert_eq!(problems, expected);
     }
 

@@ -4,10 +4,14 @@
 use serde_json::Value;
 
 use super::flags::{self, Kind};
-use super::secret;
 use super::yaml::{Map, Yaml};
-use crate::plan::FileSpec;
+use super::{Entry, Pinned, Shape};
+use crate::context::Config;
+use crate::plan::Secret;
+use crate::service::Role;
 
+/// The variable of the settings.
+pub const EXTRA_CONFIG: &str = "ONEAPP_RKE2_EXTRA_CONFIG";
 /// Where containerd's mirrors, credentials and authorities stand.
 pub const REGISTRIES: &str = "/etc/rancher/rke2/registries.yaml";
 
@@ -38,6 +42,24 @@ const VARIABLES: [(&str, &str); 6] = [
     ("ingress-controller", "ONEAPP_K8S_TRAEFIK_ENABLED"),
     ("service-cidr", "ONEAPP_K8S_SERVICE_CIDR"),
 ];
+
+/// Every setting of `ONEAPP_RKE2_EXTRA_CONFIG` that cannot be taken on a node of this role, and why.
+pub fn refused(config: &Config, role: &Role) -> Vec<String> {
+    let Some(extra) = &config.node.extra_config else { return Vec::new() };
+    let entry = Entry::Found { agent_token: None };
+    // What the agent says itself depends on the service a little: a single node has other labels and taints.
+    let single = Shape { masters: 1, ..Shape::default() };
+    let mut refused: Vec<String> = [Shape::default(), single]
+        .iter()
+        .flat_map(|shape| {
+            let own = super::config::own(config, role, &Pinned::nobody(), &entry, shape);
+            merge_extra(own, extra.expose(), *role == Role::Master).err().unwrap_or_default()
+        })
+        .collect();
+    refused.sort();
+    refused.dedup();
+    refused
+}
 
 /// The settings of `base` with those of `extra`, a YAML mapping. Lists grow; what a server alone knows is left out on an
 /// agent, since all roles share the variable.
@@ -105,18 +127,18 @@ fn argument(item: &Yaml) -> Option<&str> {
     text.split_once('=').map(|(name, _)| name)
 }
 
-/// `registries.yaml` as the user wrote it. It may hold passwords.
+/// `registries.yaml` as the user wrote it, its last line ended.
 ///
 /// # Errors
-/// If it is not what RKE2 takes.
-pub fn registries(text: &str) -> Result<FileSpec, String> {
+/// If it is not what RKE2 takes. It may hold passwords, and is not repeated.
+pub fn registries(text: &str) -> Result<Secret, String> {
     let Value::Object(map) = parse(text)? else {
         return Err("expected a YAML mapping with mirrors and configs".into());
     };
     if let Some(key) = map.keys().find(|key| !matches!(key.as_str(), "mirrors" | "configs")) {
         return Err(format!("expected mirrors and configs alone, not {key}"));
     }
-    Ok(secret(REGISTRIES, text.to_owned()))
+    Ok(Secret::new(format!("{}\n", text.trim_end())))
 }
 
 fn parse(text: &str) -> Result<Value, String> {
@@ -207,9 +229,8 @@ mod tests {
     #[test]
     fn registries_are_passed_on_but_not_printed() {
         let text = "mirrors:\n  docker.io:\n    endpoint: [\"https://mirror\"]\nconfigs:\n  mirror:\n    auth: {password: hidden}\n";
-        let file = registries(text).unwrap();
-        assert_eq!((file.path.as_str(), file.mode, file.content.as_str()), (REGISTRIES, 0o600, text));
-        assert!(!format!("{file:?}").contains("hidden"));
+        assert_eq!(registries(text.trim_end()).unwrap().expose(), text);
+        assert!(!format!("{:?}", registries(text)).contains("hidden"));
         assert_eq!(registries("mirror: {}\n").unwrap_err(), "expected mirrors and configs alone, not mirror");
         assert!(registries("mirrors: [\n").unwrap_err().starts_with("expected YAML: line"));
     }

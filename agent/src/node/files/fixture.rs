@@ -7,11 +7,12 @@ use crate::context::{Config, LbEndpoint, Nic, NodeConfig, OneGateConfig, Storage
 use crate::plan::{FileSpec, Secret};
 use crate::service::{Role, VmId};
 
-pub(super) fn config() -> Config {
+pub fn config() -> Config {
     let nic = Nic {
         index: 0,
         mac: "02:00:ac:14:00:64".into(),
         ip: Some([172, 20, 0, 100].into()),
+        ip6: None,
         prefix: 24,
         gateway: None,
         mtu: None,
@@ -58,6 +59,13 @@ fn node() -> NodeConfig {
         metallb_ranges: vec![],
         traefik: false,
         airgapped: false,
+        addons: Default::default(),
+        registries: None,
+        extra_config: None,
+        node_labels: vec![],
+        node_taints: vec![],
+        node_nic: None,
+        external_lb: false,
         lb: [lb(Some("<ETH0_EP0>"), 9345), lb(Some("<ETH0_EP0>"), 6443), lb(None, 443), lb(None, 80)],
         vnf_dns: true,
         fallback_gw: None,
@@ -71,20 +79,20 @@ fn node() -> NodeConfig {
     }
 }
 
-pub(super) fn pinned() -> Pinned {
+pub fn pinned() -> Pinned {
     let ip = IpAddr::from([172, 20, 0, 100]);
     Pinned { name: "oneke-7-master-42".into(), vm: VmId(42), ip, second_ip: None, external: vec![] }
 }
 
-pub(super) fn shape(masters: u32, workers: u32, storage: u32) -> Shape {
+pub fn shape(masters: u32, workers: u32, storage: u32) -> Shape {
     Shape { masters, workers, storage, vnf: 1 }
 }
 
-pub(super) fn founds() -> Entry {
+pub fn founds() -> Entry {
     Entry::Found { agent_token: Some(Secret::new("agents-only")) }
 }
 
-pub(super) fn joins() -> Entry {
+pub fn joins() -> Entry {
     Entry::Join {
         server: "https://ep0.eth0.vr:9345".into(),
         token: Secret::new("K10ab::server:cd"),
@@ -92,13 +100,13 @@ pub(super) fn joins() -> Entry {
     }
 }
 
-pub(super) fn worker() -> Role {
+pub fn worker() -> Role {
     Role::Worker("worker".into())
 }
 
 /// The text of the file that ends in `suffix`.
 #[track_caller]
-pub(super) fn text<'a>(files: &'a [FileSpec], suffix: &str) -> &'a str {
+pub fn text<'a>(files: &'a [FileSpec], suffix: &str) -> &'a str {
     let file = files.iter().find(|file| file.path.ends_with(suffix));
     let paths = || files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>();
     file.unwrap_or_else(|| panic!("no {suffix} among {:?}", paths())).content.as_str()

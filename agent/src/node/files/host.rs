@@ -26,6 +26,15 @@ pub const PARAMETERS: [(&str, &str); 5] = [
     ("net.ipv4.ip_forward", "1"),
 ];
 
+/// True if a parameter is already as high as it shall be. A limit that somebody raised further stays.
+pub fn at_least(value: &str, wanted: &str) -> bool {
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    match (number(value), number(wanted)) {
+        (Some(value), Some(wanted)) => value >= wanted,
+        _ => value.trim() == wanted,
+    }
+}
+
 /// Links that the networks of RKE2 make.
 const CLUSTER_LINKS: [&str; 9] = [
     "cali*",

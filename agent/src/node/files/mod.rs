@@ -10,20 +10,21 @@ mod conflicts;
 mod env;
 mod extra;
 #[cfg(test)]
-mod fixture;
+pub(super) mod fixture;
 pub mod flags;
-mod host;
+pub(super) mod host;
 mod links;
 mod template;
 pub mod yaml;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 pub use addons::workloads;
-pub use catalogue::{Addon, Workload, catalogue};
+pub use catalogue::{Addon, Variable, VariableKind, Workload, catalogue};
+pub use config::ROLE_LABEL;
 pub use config::{OnDisk, on_disk};
 pub use conflicts::conflicts;
-pub use extra::{merge_extra, registries};
+pub use extra::{EXTRA_CONFIG, merge_extra, refused, registries};
 pub use host::{PARAMETERS, host};
 pub use links::{Link, links};
 
@@ -108,9 +109,20 @@ pub struct Pinned {
     pub external: Vec<IpAddr>,
 }
 
+impl Pinned {
+    /// A stand-in, where only what does not depend on the node counts.
+    pub fn nobody() -> Self {
+        let ip = Ipv4Addr::UNSPECIFIED.into();
+        Self { name: String::new(), vm: VmId(0), ip, second_ip: None, external: Vec::new() }
+    }
+}
+
 /// The files that RKE2 reads on this node.
 pub fn rke2(config: &Config, role: &Role, pinned: &Pinned, entry: &Entry, shape: &Shape) -> Vec<FileSpec> {
     let mut files = vec![secret(CONFIG, config::render(config, role, pinned, entry, shape))];
+    if let Some(text) = &config.node.registries {
+        files.push(secret(extra::REGISTRIES, text.expose().to_owned()));
+    }
     files.extend(env::proxy(config, role, pinned, entry));
     if *role == Role::Master {
         files.extend(cni::manifests(config, pinned, shape));

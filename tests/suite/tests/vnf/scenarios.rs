@@ -118,6 +118,7 @@ fn proofs_remove_one() {
         ("absent from a whole answer", service(vec![master(8), master(10)])),
         ("DONE", service(vec![master(8), done, master(10)])),
         ("taken back", service(vec![master(8), offering(9, "172.20.0.9", "0"), master(10)])),
+        ("marked as none", service(vec![master(8), offering(9, "none", "6443"), master(10)])),
         ("without the attribute", service(vec![master(8), without_attribute, master(10)])),
     ];
     for (name, answer) in proofs {

@@ -1,0 +1,130 @@
+//! Keeps the machine as RKE2 wants it, member or not: its files and kernel parameters at each pass, and the links to what
+//! the image carries before RKE2 starts.
+
+use super::files::host::{MODULES, at_least};
+use super::{files, write_if_different};
+use crate::context::Config;
+use crate::driver::Interests;
+use crate::facts::{Facts, Observed};
+use crate::plan::{Condition, Decision, Effect};
+use crate::service::Role;
+
+/// Loads what [`MODULES`] names; systemd does it at each boot.
+const MODULES_LOAD: &str = "systemd-modules-load.service";
+
+/// What is looked at for it.
+pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
+    interests.files.extend(files::host(config, role).into_iter().map(|file| file.path));
+    interests.sysctls.extend(files::PARAMETERS.iter().map(|(key, _)| (*key).to_owned()));
+    interests.symlinks.extend(files::links(config, role).into_iter().map(|link| link.path));
+}
+
+/// The machine's own files.
+pub fn prepare(config: &Config, facts: &Facts, role: &Role, decision: &mut Decision) {
+    let before = decision.effects.len();
+    for file in files::host(config, role) {
+        write_if_different(facts, file, decision);
+    }
+    let is_modules = |effect: &Effect| matches!(effect, Effect::WriteFile(file) if file.path == MODULES);
+    if decision.effects[before..].iter().any(is_modules) {
+        // Lost in a crash, or refused where modules cannot be loaded: RKE2 loads its own, and the next boot the rest.
+        decision.effects.push(Effect::RestartUnit(MODULES_LOAD.into()));
+    }
+}
+
+/// The kernel's parameters. They come last: one that the kernel refuses holds up nothing else.
+pub fn tune(facts: &Facts, decision: &mut Decision) {
+    for (key, wanted) in files::PARAMETERS {
+        match facts.sysctls.get(key) {
+            // Absent: a module that is not loaded yet.
+            None | Some(Observed::Absent) => {}
+            Some(Observed::Known(value)) if at_least(value, wanted) => {}
+            Some(Observed::Known(_)) => {
+                decision.effects.push(Effect::SetSysctl { key: key.into(), value: wanted.into() });
+            }
+            Some(Observed::Unknown(why)) => {
+                decision.conditions.push(Condition::unknown("HostPrepared", "ParametersUnseen", why.clone()));
+            }
+        }
+    }
+}
+
+/// The links that must stand before RKE2 starts.
+pub fn link(config: &Config, facts: &Facts, role: &Role, decision: &mut Decision) {
+    for files::Link { path, target } in files::links(config, role) {
+        match facts.symlinks.get(&path) {
+            Some(Observed::Known(there)) if *there == target => {}
+            // Made once too often does no harm.
+            None | Some(Observed::Known(_) | Observed::Absent | Observed::Unknown(_)) => {
+                decision.effects.push(Effect::Link { path, target });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::fixture;
+    use super::*;
+    use crate::facts::File;
+    use crate::plan::Secret;
+
+    #[test]
+    fn only_limits_that_are_lower_are_raised() {
+        let mut facts = Facts::default();
+        let mut set = |key: &str, value: &str| {
+            facts.sysctls.insert(key.into(), Observed::Known(value.into()));
+        };
+        set("fs.inotify.max_user_instances", "128");
+        set("fs.inotify.max_user_watches", "1048576");
+        set("net.ipv4.ip_forward", "1");
+        facts.sysctls.insert("net.bridge.bridge-nf-call-iptables".into(), Observed::Absent);
+        let mut decision = Decision::default();
+        tune(&facts, &mut decision);
+        let told: Vec<String> = decision.effects.iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["set fs.inotify.max_user_instances = 8192"]);
+        assert_eq!(decision.conditions, []);
+    }
+
+    #[test]
+    fn modules_are_loaded_when_their_list_changes_and_then_no_more() {
+        let (config, role) = (fixture::config(), fixture::worker());
+        let mut facts = Facts::default();
+        let absent = |file: crate::plan::FileSpec| (file.path, Observed::Absent);
+        facts.files = files::host(&config, &role).into_iter().map(absent).collect();
+        let mut decision = Decision::default();
+        prepare(&config, &facts, &role, &mut decision);
+        assert_eq!(
+            decision.effects.last(),
+            Some(&Effect::RestartUnit("systemd-modules-load.service".into()))
+        );
+        for effect in &decision.effects {
+            if let Effect::WriteFile(file) = effect {
+                let there = File { mode: file.mode, content: Secret::new(file.content.as_str()) };
+                facts.files.insert(file.path.clone(), Observed::Known(there));
+            }
+        }
+        let mut again = Decision::default();
+        prepare(&config, &facts, &role, &mut again);
+        assert_eq!(again, Decision::default());
+    }
+
+    #[test]
+    fn links_are_made_until_they_lead_where_they_shall() {
+        let mut config = fixture::config();
+        config.node.airgapped = true;
+        let link_of = |facts: &Facts| {
+            let mut decision = Decision::default();
+            link(&config, facts, &fixture::worker(), &mut decision);
+            decision.effects.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let mut facts = Facts::default();
+        let core = "/var/lib/rancher/rke2/agent/images/rke2-images-core.tar.zst";
+        facts.symlinks.insert(core.into(), Observed::Known("/elsewhere".into()));
+        assert_eq!(link_of(&facts).len(), 2);
+        let target = "/opt/one-appliance/airgap/rke2-images-core.tar.zst";
+        assert_eq!(link_of(&facts)[0], format!("link {core} to {target}"));
+        facts.symlinks.insert(core.into(), Observed::Known(target.into()));
+        assert_eq!(link_of(&facts).len(), 1);
+    }
+}
