@@ -18,8 +18,10 @@ const LEASE_LASTS: Duration = Duration::from_secs(30);
 const RENEW_AFTER: Duration = Duration::from_secs(10);
 /// Joiners that may be on their way at once (rke2.md: batches of 50 or fewer).
 const BATCH: usize = 50;
-/// Reading of the service in steady state: twice a minute.
-const STEADY: Duration = Duration::from_secs(30);
+/// Tickets of one pass: each is a dear write of a second, and the Lease must be renewed in time.
+const PER_PASS: usize = 8;
+/// Reading of the service in steady state: with what follows a renewal of the digest, under twice a minute.
+const STEADY: Duration = Duration::from_secs(35);
 /// And while VMs come or go.
 const MOVING: Duration = Duration::from_secs(2);
 /// An older answer is not acted upon: another master may have led, and known more, since then.
@@ -35,15 +37,18 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     let whole = service.gap().is_none();
     let joiners = cluster_id(node.facts, disk).map(|cluster| (joiners(service, &cluster), cluster));
     let waiting = joiners.as_ref().is_some_and(|(joiners, _)| !joiners.is_empty());
-    decision.reads.service = Some(interval(service, whole && !waiting));
+    let interval = interval(service, whole && !waiting);
+    decision.reads.service = Some(interval);
+    decision.look_again_within(interval);
     if node.facts.service.fresh(node.facts.now, FRESH).is_none() {
         return;
     }
-    if let Some((joiners, cluster)) = joiners {
-        answer(node, disk, &joiners, &cluster, decision);
-    }
+    // The backends first: through them the joiners come.
     if whole {
         tell_backends(node, service, decision);
+    }
+    if let Some((joiners, cluster)) = joiners {
+        answer(node, disk, &joiners, &cluster, decision);
     }
 }
 
@@ -83,14 +88,16 @@ fn answer(node: &Node<'_>, disk: &OnDisk, joiners: &[Joiner<'_>], cluster: &str,
         |master: bool| joiners.iter().filter(|j| j.answered && j.is_master() == master).count();
     let mut room =
         [(true, 1usize), (false, BATCH)].map(|(master, most)| most.saturating_sub(on_their_way(master)));
+    let mut left = PER_PASS;
     for joiner in joiners.iter().filter(|joiner| !joiner.answered) {
         let room = &mut room[usize::from(!joiner.is_master())];
-        if *room == 0 {
+        if *room == 0 || left == 0 {
             continue;
         }
         if let Some(effect) = seal(node, disk, joiner, cluster, &mut entropy) {
             decision.effects.push(effect);
             *room -= 1;
+            left -= 1;
         }
     }
 }
