@@ -268,7 +268,7 @@ impl Driver {
                 Condition::unmet("Applied", APPLY_FAILED, format!("could not {effect}: {error}"))
             });
             match effect {
-                Effect::HoldLease { .. } => {}
+                Effect::HoldLease { .. } | Effect::PublishSealed(_) => {}
                 Effect::Publish { vm, .. } => drop(untold.insert(*vm)),
                 _ => break,
             }

@@ -150,6 +150,8 @@ pub enum Effect {
         /// All of them in one request.
         attributes: Attributes,
     },
+    /// Seal a text to a user's SSH keys and put it, in base64, into this VM's own attributes.
+    PublishSealed(Box<Sealing>),
     /// Create or renew the service's Lease in Kubernetes, if it is still at the version that was observed.
     HoldLease {
         /// This node's name.
@@ -157,6 +159,21 @@ pub enum Effect {
         /// `resourceVersion` seen; `None` creates it.
         version: Option<String>,
     },
+}
+
+/// What is sealed, to whom, and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealing {
+    /// `age`, by its absolute path.
+    pub program: String,
+    /// Public keys that `age` takes.
+    pub recipients: Vec<String>,
+    /// What is sealed.
+    pub text: Secret,
+    /// The attribute that holds it.
+    pub name: AttributeName,
+    /// Published with it, in the same request: no two seals are alike, so this says what is inside.
+    pub mark: (AttributeName, AttributeValue),
 }
 
 /// How a unit takes a new configuration.
@@ -206,6 +223,10 @@ impl fmt::Display for Effect {
                     names::TOKEN | names::KUBECONFIG => write!(f, " {name}=(secret)"),
                     _ => write!(f, " {name}={value}"),
                 })
+            }
+            Self::PublishSealed(sealing) => {
+                let Sealing { name, recipients, .. } = &**sealing;
+                write!(f, "publish {} sealed to {} SSH key(s)", name.as_str(), recipients.len())
             }
             Self::HoldLease { holder, .. } => write!(f, "hold the service's Lease as {holder}"),
         }

@@ -12,7 +12,7 @@ use super::nics::Nic;
 use super::placeholder;
 use super::reader::Reader;
 use super::scheduling;
-use super::settings::{self, NodeNic};
+use super::settings::{self, NodeNic, PublishKubeconfig};
 use super::table::{Form, Roles, find};
 use crate::plan::Secret;
 use crate::service::Role;
@@ -104,6 +104,8 @@ pub struct NodeConfig {
     pub node_taints: Vec<String>,
     /// `ONEAPP_K8S_NODE_NIC`.
     pub node_nic: Option<NodeNic>,
+    /// `ONEAPP_K8S_PUBLISH_KUBECONFIG`.
+    pub publish_kubeconfig: PublishKubeconfig,
     /// `ONEAPP_K8S_EXTERNAL_LB`.
     pub external_lb: bool,
 }
@@ -176,6 +178,7 @@ impl NodeConfig {
             node_labels: scheduling::labels(reader),
             node_taints: scheduling::taints(reader),
             node_nic: NodeNic::read(reader, nics),
+            publish_kubeconfig: PublishKubeconfig::read(reader),
             external_lb: settings::external_lb(reader),
             eth0_vip0,
             eth1_vip0,

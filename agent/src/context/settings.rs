@@ -1,15 +1,20 @@
 //! What the user says to RKE2 himself, by way of this agent: registries, further settings, the NIC of the cluster.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use super::forms;
 use super::nics::Nic;
 use super::placeholder::number;
 use super::reader::Reader;
 use super::table::Roles;
+use super::vars::repair_ssh_keys;
 use crate::node::files;
 use crate::plan::Secret;
 
 const NODES: Roles = Roles::NODES;
 const REGISTRIES: &str = "ONEAPP_K8S_REGISTRIES";
+const PUBLISH: &str = "ONEAPP_K8S_PUBLISH_KUBECONFIG";
 const NIC: &str = "ONEAPP_K8S_NODE_NIC";
 
 /// Which NIC a node takes into its cluster.
@@ -35,6 +40,47 @@ impl NodeNic {
             reader.problem(NIC, text, expected);
         }
         Some(Self::Index(index))
+    }
+}
+
+/// Whether the administrator's kubeconfig goes into OneGate, and who can read it there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublishKubeconfig {
+    /// To those who have one of these SSH keys' private half; there may be none.
+    Sealed(Vec<String>),
+    /// To everybody who reads the VM in OpenNebula.
+    Plain,
+    /// To nobody.
+    No,
+}
+
+impl PublishKubeconfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let keys = repair_ssh_keys(reader.text("SSH_PUBLIC_KEY").unwrap_or_default());
+        let keys: Vec<String> = keys.lines().filter(|key| age_takes(key)).map(str::to_owned).collect();
+        let chosen = reader.value(PUBLISH, Roles::MASTER, |text| match text.trim() {
+            "sealed" => Some(Self::Sealed(keys.clone())),
+            "plain" => Some(Self::Plain),
+            "no" => Some(Self::No),
+            _ => None,
+        });
+        chosen.unwrap_or(Self::No)
+    }
+}
+
+/// Whether `age` takes a public key; it ends with an error on any other (age(1), "RECIPIENTS AND IDENTITIES"): Ed25519,
+/// and RSA of 2048 bits or more.
+fn age_takes(key: &str) -> bool {
+    let mut words = key.split_whitespace();
+    let kind = words.next().unwrap_or_default();
+    // The body begins with the kind's length and the kind again (RFC 4253, 6.6).
+    let Ok(body) = STANDARD.decode(words.next().unwrap_or_default()) else { return false };
+    let same = body.get(4..4 + kind.len()) == Some(kind.as_bytes());
+    // 4 + 11 + 4 + 32 bytes; 4 + 7 + 4 + 1 (the exponent, at least) + 4 + 257.
+    same && match kind {
+        "ssh-ed25519" => body.len() == 51,
+        "ssh-rsa" => body.len() >= 277,
+        _ => false,
     }
 }
 
@@ -71,4 +117,35 @@ pub(super) fn external_lb(reader: &mut Reader<'_>) -> bool {
         }
     }
     external
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vars::Vars;
+    use super::*;
+
+    const ED25519: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@example";
+
+    fn keys(text: &str) -> Vec<String> {
+        let vars = Vars::from_iter([("SSH_PUBLIC_KEY", text)]);
+        match PublishKubeconfig::read(&mut Reader::new(&vars, None)) {
+            PublishKubeconfig::Sealed(keys) => keys,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_keys_that_age_takes_are_sealed_to() {
+        let rsa = |bytes: usize| {
+            let mut body = b"\0\0\0\x07ssh-rsa".to_vec();
+            body.resize(bytes, 1);
+            format!("ssh-rsa {} me", STANDARD.encode(body))
+        };
+        let given =
+            [ED25519, "ssh-ed25519 AAAA me", &rsa(279), &rsa(150), "ecdsa-sha2-nistp256 AAAA", "ssh-rsa !"];
+        assert_eq!(keys(&given.join("\n")), [ED25519, &rsa(279)]);
+        assert_eq!(keys(&given.join(",\n")).len(), 2, "as OneFlow damages them");
+        assert_eq!(keys(""), [""; 0]);
+    }
 }

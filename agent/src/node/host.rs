@@ -32,7 +32,7 @@ pub fn prepare(config: &Config, facts: &Facts, role: &Role, decision: &mut Decis
     }
 }
 
-/// The kernel's parameters. They come last: one that the kernel refuses holds up nothing else.
+/// The kernel's parameters. One that the kernel refuses holds up nothing else.
 pub fn tune(facts: &Facts, decision: &mut Decision) {
     for (key, wanted) in files::PARAMETERS {
         match facts.sysctls.get(key) {
@@ -40,7 +40,7 @@ pub fn tune(facts: &Facts, decision: &mut Decision) {
             None | Some(Observed::Absent) => {}
             Some(Observed::Known(value)) if at_least(value, wanted) => {}
             Some(Observed::Known(_)) => {
-                decision.effects.push(Effect::SetSysctl { key: key.into(), value: wanted.into() });
+                decision.asides.push(Effect::SetSysctl { key: key.into(), value: wanted.into() });
             }
             Some(Observed::Unknown(why)) => {
                 decision.conditions.push(Condition::unknown("HostPrepared", "ParametersUnseen", why.clone()));
@@ -81,7 +81,7 @@ mod tests {
         facts.sysctls.insert("net.bridge.bridge-nf-call-iptables".into(), Observed::Absent);
         let mut decision = Decision::default();
         tune(&facts, &mut decision);
-        let told: Vec<String> = decision.effects.iter().map(ToString::to_string).collect();
+        let told: Vec<String> = decision.asides.iter().map(ToString::to_string).collect();
         assert_eq!(told, ["set fs.inotify.max_user_instances = 8192"]);
         assert_eq!(decision.conditions, []);
     }

@@ -6,7 +6,7 @@ use crate::facts::Observed;
 use crate::plan::{Condition, Decision, Effect};
 use crate::service::{Role, names};
 
-use super::{Node, OnDisk, cluster_id, forget_joining, lead, publish};
+use super::{Node, OnDisk, cluster_id, forget_joining, kubeconfig, lead, publish};
 
 /// How often the cluster's API is asked until this node is Ready, and afterwards.
 const ASK_UNTIL_READY: Duration = Duration::from_millis(500);
@@ -34,6 +34,8 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     tell(node, disk, works, decision);
     if *node.role == Role::Master && serving {
         lead::decide(node, disk, decision);
+        // Last: whatever is wrong with it holds up nothing else.
+        kubeconfig::publish(node, decision);
     }
 }
 
@@ -140,5 +142,38 @@ fn register(node: &Node<'_>, listeners: [usize; 2], decision: &mut Decision) {
         ] {
             publish(decision, &format!("ONEGATE_HAPROXY_LB{n}_{suffix}"), value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::fixture;
+    use super::*;
+    use crate::facts::Facts;
+
+    fn registered(change: impl FnOnce(&mut crate::context::Config)) -> Vec<String> {
+        let mut config = fixture::config();
+        change(&mut config);
+        let mut facts = Facts::default();
+        facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
+        let mut decision = Decision::default();
+        tell(&node, &OnDisk::default(), true, &mut decision);
+        let all = decision.publish.iter().filter(|(name, _)| name.as_str().starts_with("ONEGATE_HAPROXY"));
+        all.map(|(name, value)| format!("{}={}", name.as_str(), value.as_str())).collect()
+    }
+
+    #[test]
+    fn masters_register_behind_a_vnf_and_only_there() {
+        let behind = registered(|_| {});
+        assert_eq!(behind.len(), 8, "{behind:?}");
+        assert_eq!(behind[0], "ONEGATE_HAPROXY_LB0_IP=<ETH0_EP0>");
+        assert_eq!(behind[6], "ONEGATE_HAPROXY_LB1_SERVER_HOST=172.20.0.100");
+        assert_eq!(registered(|config| config.node.external_lb = true), [""; 0]);
+        let alone = |config: &mut crate::context::Config| {
+            config.node.lb.iter_mut().for_each(|lb| lb.ip = None);
+            config.node.eth0_vip0 = None;
+        };
+        assert_eq!(registered(alone), [""; 0], "no vnf at all");
     }
 }

@@ -53,6 +53,7 @@ pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
     interests.exists.push(trace(role).to_owned());
     if *role == Role::Master {
         interests.files.extend([SERVER_TOKEN, AGENT_TOKEN].map(str::to_owned));
+        kubeconfig::interests(config, interests);
     }
     interests.supervisor = config.node.supervisor.as_ref().map(|(host, port)| host_port(host, *port));
 }
@@ -60,6 +61,7 @@ pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
 /// What a node does.
 pub fn decide(config: &Config, facts: &Facts, role: &Role, decision: &mut Decision) {
     host::prepare(config, facts, role, decision);
+    host::tune(facts, decision);
     match Node::of(config, facts, role) {
         Ok(node) => by_standing(&node, decision),
         Err(condition) => {
@@ -67,7 +69,6 @@ pub fn decide(config: &Config, facts: &Facts, role: &Role, decision: &mut Decisi
             decision.look_again_within(Duration::from_secs(5));
         }
     }
-    host::tune(facts, decision);
 }
 
 fn by_standing(node: &Node<'_>, decision: &mut Decision) {
@@ -302,5 +303,41 @@ fn forget_joining(facts: &Facts, decision: &mut Decision) {
         if me.attribute(name).is_some_and(|value| value != names::NONE) {
             publish(decision, name, names::NONE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::files::fixture;
+    use super::*;
+
+    /// What a worker waits for that has just booted; OneGate has not answered.
+    fn waits(change: impl FnOnce(&mut Config)) -> Vec<String> {
+        let mut config = fixture::config();
+        change(&mut config);
+        let mut facts = Facts::default();
+        facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        facts.files.insert(CONFIG.into(), Observed::Absent);
+        facts.exists.insert(KUBELET.into(), Observed::Absent);
+        let mut decision = Decision::default();
+        decide(&config, &facts, &fixture::worker(), &mut decision);
+        let own = decision.conditions.iter().filter(|condition| condition.kind != "FilesWritten");
+        own.map(|condition| condition.reason.clone()).collect()
+    }
+
+    #[test]
+    fn a_node_does_not_join_before_its_addresses_are_known() {
+        assert_eq!(waits(|_| {}), ["MakingKey"]);
+        let dual_stack = |config: &mut Config| config.node.cluster_cidr.push("fd42::/56".parse().unwrap());
+        assert_eq!(waits(dual_stack), ["NoSecondAddress"]);
+        assert_eq!(
+            waits(|config| {
+                dual_stack(config);
+                config.nics[0].ip6 = Some("fd00::64".parse().unwrap());
+            }),
+            ["MakingKey"]
+        );
+        let network = Some(crate::context::NodeNic::Network("private".into()));
+        assert_eq!(waits(|config| config.node.node_nic = network), ["OneGateSilent"]);
     }
 }

@@ -13,9 +13,11 @@ pub const NODE_NAME: &str = "ONEGATE_K8S_NODE_NAME";
 pub const MASTER: &str = "ONEGATE_K8S_MASTER";
 /// The server token in clear: only the old appliance and `ONEAPP_K8S_TOKEN_MODE=plain` publish it.
 pub const TOKEN: &str = "ONEGATE_K8S_TOKEN";
-/// The cluster-admin kubeconfig in base64: only the old appliance publishes it unasked.
+/// The cluster-admin kubeconfig in base64: sealed to the user's SSH keys, or in clear as the old appliance did.
 pub const KUBECONFIG: &str = "ONEKE_KUBECONFIG";
 
+/// A digest of the kubeconfig that [`KUBECONFIG`] holds sealed, and of the keys that open it.
+pub const KUBECONFIG_DIGEST: &str = "ONEGATE_K8S_KUBECONFIG_DIGEST";
 /// The cluster's ID (hash of its CA) on every VM that joined; [`FOUNDING`] on the VM that claims to found it.
 pub const CLUSTER: &str = "ONEGATE_K8S_CLUSTER";
 /// One word: where the VM stands.

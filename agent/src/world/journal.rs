@@ -100,6 +100,7 @@ fn subject(effect: &Effect) -> (Option<&str>, Option<&str>) {
         Effect::SetSysctl { .. }
         | Effect::LinkUp { .. }
         | Effect::Publish { .. }
+        | Effect::PublishSealed(_)
         | Effect::SetDefaultRoute { .. }
         | Effect::RemoveDefaultRoute { .. }
         | Effect::HoldLease { .. } => (None, None),

@@ -7,6 +7,7 @@
     reason = "this is the shell: it reads clocks and files and starts processes"
 )]
 
+mod age;
 mod background;
 mod checker;
 pub mod clock;
@@ -54,7 +55,8 @@ use self::units::{Job, Systemd, Units};
 use crate::driver::{Event, Interests, Report, World};
 use crate::facts::{Active, Facts, HaproxyStats, Link, Observed, VrrpState};
 use crate::identity::Identity;
-use crate::plan::{Effect, Reads};
+use crate::plan::{Effect, Reads, Sealing};
+use crate::service::AttributeValue;
 
 /// How often a new context is looked for between two passes; also how often the watchdog is fed while nothing happens.
 const LOOK_AT_CONTEXT: Duration = Duration::from_secs(10);
@@ -135,10 +137,17 @@ impl Machine {
                 routes::remove(*via, device, *protocol).await
             }
             Effect::Publish { vm, attributes } => self.cloud.publish(*vm, attributes).await,
+            Effect::PublishSealed(sealing) => self.publish_sealed(sealing).await,
             Effect::HoldLease { holder, version } => {
                 self.cluster.hold_lease(holder, version.as_deref()).await
             }
         }
+    }
+
+    async fn publish_sealed(&mut self, sealing: &Sealing) -> anyhow::Result<()> {
+        let sealed = age::seal(&sealing.program, &sealing.recipients, &sealing.text).await?;
+        let value = AttributeValue::base64(&sealed)?;
+        self.cloud.publish(None, &[(sealing.name.clone(), value), sealing.mark.clone()].into()).await
     }
 }
 

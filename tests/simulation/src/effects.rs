@@ -62,6 +62,7 @@ impl Universe {
                 machine.routes.remove(*via, device, *protocol);
             }
             Effect::Publish { .. } | Effect::HoldLease { .. } => unreachable!("these go over the network"),
+            Effect::PublishSealed(_) => unreachable!("no simulated machine has age"),
         }
         Ok(())
     }

@@ -180,8 +180,8 @@ impl World for Paper {
                 self.routes.remove(*via, device, *protocol);
             }
             Effect::Publish { vm, attributes } => self.publish(*vm, attributes),
-            // There is no cluster on paper.
-            Effect::HoldLease { .. } => {}
+            // There is no cluster on paper, and no kubeconfig.
+            Effect::HoldLease { .. } | Effect::PublishSealed(_) => {}
         }
         self.effects.push(effect.clone());
         Ok(())

@@ -50,6 +50,10 @@ pub(super) const VARIABLES: &[Variable] = &[
     var("ONEAPP_K8S_EXTERNAL_LB", Form::Bool, NODES, "Something else than a vnf balances: nodes register nowhere, and both endpoints must be named.")
         .default("NO")
         .from(Origin::New),
+    var("ONEAPP_K8S_PUBLISH_KUBECONFIG", Form::Choice(&["sealed", "plain", "no"]), MASTER, "How masters publish the administrator's kubeconfig as ONEKE_KUBECONFIG: sealed to the keys of SSH_PUBLIC_KEY (ssh-ed25519 and ssh-rsa; base64 -d, then age -d -i ~/.ssh/id_ed25519), plain as the old appliance did, or not at all.")
+        .default("sealed")
+        .from(Origin::New)
+        .differs("The old scripts published it in clear."),
     var("ONEAPP_K8S_REGISTRIES", Form::Base64Yaml, NODES, "RKE2's registries.yaml: mirrors, authorities and credentials of registries.")
         .from(Origin::New)
         .secret(),

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use super::{Entry, Pinned, Shape};
-use crate::context::{Config, LbEndpoint, Nic, NodeConfig, OneGateConfig, StorageConfig, TokenMode};
+use crate::context::{
+    Config, LbEndpoint, Nic, NodeConfig, OneGateConfig, PublishKubeconfig, StorageConfig, TokenMode,
+};
 use crate::plan::{FileSpec, Secret};
 use crate::service::{Role, VmId};
 
@@ -65,6 +67,7 @@ fn node() -> NodeConfig {
         node_labels: vec![],
         node_taints: vec![],
         node_nic: None,
+        publish_kubeconfig: PublishKubeconfig::No,
         external_lb: false,
         lb: [lb(Some("<ETH0_EP0>"), 9345), lb(Some("<ETH0_EP0>"), 6443), lb(None, 443), lb(None, 80)],
         vnf_dns: true,
