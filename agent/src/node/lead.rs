@@ -21,8 +21,8 @@ const RENEW_AFTER: Duration = Duration::from_secs(10);
 const BATCH: usize = 50;
 /// Tickets of one pass: each is a dear request of about a second, and the Lease must be renewed meanwhile.
 const AT_ONCE: usize = 8;
-/// Reading of the service in steady state: twice a minute.
-const STEADY: Duration = Duration::from_secs(30);
+/// Reading of the service in steady state: with what follows a renewal of the digest, under twice a minute.
+const STEADY: Duration = Duration::from_secs(35);
 /// And while VMs come or go.
 const MOVING: Duration = Duration::from_secs(2);
 /// An older answer is not acted upon: another master may have led, and known more, since then.
@@ -39,7 +39,9 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     let whole = service.gap().is_none();
     let joiners = cluster_id(node.facts, disk).map(|cluster| (joiners(node, service, &cluster), cluster));
     let waiting = joiners.as_ref().is_some_and(|(joiners, _)| !joiners.is_empty());
-    decision.reads.service = Some(interval(service, whole && !waiting));
+    let interval = interval(service, whole && !waiting);
+    decision.reads.service = Some(interval);
+    decision.look_again_within(interval);
     if node.facts.service.fresh(node.facts.now, FRESH).is_none() {
         return;
     }

@@ -29,7 +29,9 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     let asked = if ready && serving { ASK_WHEN_READY } else { ASK_UNTIL_READY };
     decision.reads.kubernetes = Some(asked);
     decision.look_again_within(asked);
-    tell(node, disk, if *node.role == Role::Master { serving } else { ready }, decision);
+    // A server whose API answers takes joiners in, whether its own Node is Ready or not yet.
+    let works = if *node.role == Role::Master { serving } else { ready };
+    tell(node, disk, works, decision);
     if *node.role == Role::Master && serving {
         lead::decide(node, disk, decision);
         // Last: whatever is wrong with it holds up nothing else.

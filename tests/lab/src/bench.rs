@@ -80,17 +80,18 @@ fn to_ready(lab: &Lab, members: &[Member]) -> Result<String> {
         let ready = ready.get(&member.vm).copied().unwrap_or_default();
         stamps.insert(member.vm, stamp(lab, member, power, ready)?);
     }
-    let founder = members
+    let masters: Vec<Started> = members
         .iter()
         .filter(|member| member.role == "master")
-        .filter_map(|member| stamps[&member.vm].rke2.map(|(_, up)| (up, member.vm)));
-    let founder = founder.min_by(|one, other| one.0.total_cmp(&other.0));
+        .filter_map(|member| stamps[&member.vm].rke2.map(|(at, up)| Started { vm: member.vm, at, up }))
+        .collect();
+    let founder = masters.iter().min_by(|one, other| one.at.total_cmp(&other.at)).map(|master| master.vm);
     let mut text =
         format!("  {:<12}{:>8}{:>8}{:>8}{:>8}{:>8}\n", "node", "boot", "parent", "RKE2", "agent", "total");
     for member in members {
-        let parent = founder.filter(|(_, vm)| *vm != member.vm && member.role != "vnf").map(|(up, _)| up);
+        let parent = if member.role == "vnf" { None } else { parent(member.vm, &masters) };
         let split = Split::of(&stamps[&member.vm], parent);
-        let role = if founder.is_some_and(|(_, vm)| vm == member.vm) { " (founder)" } else { "" };
+        let role = if founder == Some(member.vm) { " (founder)" } else { "" };
         let _ = writeln!(
             text,
             "  {:<12}{:>8.2}{:>8.2}{:>8.2}{:>8.2}{:>8.2}{role}",
@@ -104,11 +105,32 @@ fn to_ready(lab: &Lab, members: &[Member]) -> Result<String> {
     }
     let _ = writeln!(
         text,
-        "\n  boot: container to agent's start. parent: until the founder's RKE2 was up. RKE2: from its unit's start until it\n  \
-         was up, and the stand-in's {} s from there to a Ready node. agent: the rest, the time waited for us.",
+        "\n  boot: container to agent's start. parent: until the founder's RKE2 was up; for masters until the Node of the\n  \
+         one before was Ready, as they join one at a time. RKE2: from its unit's start until it was up, and the\n  \
+         stand-in's {} s from there to a Ready Node. agent: the rest, the time waited for us; on a vnf VRRP's first\n  \
+         election is in it.",
         NODE_READY_DELAY.as_secs_f64()
     );
     Ok(text)
+}
+
+/// The start of a master's RKE2, in CLOCK_BOOTTIME seconds.
+#[derive(Clone, Copy, Debug)]
+struct Started {
+    vm: u32,
+    at: f64,
+    up: f64,
+}
+
+/// When what a node joins through was ready; a founder joins through nothing.
+fn parent(vm: u32, masters: &[Started]) -> Option<f64> {
+    let founder = masters.iter().min_by(|one, other| one.at.total_cmp(&other.at))?;
+    let Some(own) = masters.iter().find(|master| master.vm == vm) else { return Some(founder.up) };
+    let earlier = masters.iter().filter(|master| master.at < own.at);
+    let ready = earlier.map(|master| {
+        if master.vm == founder.vm { master.up } else { master.up + NODE_READY_DELAY.as_secs_f64() }
+    });
+    ready.max_by(f64::total_cmp)
 }
 
 fn stamp(lab: &Lab, member: &Member, power: f64, ready: f64) -> Result<Stamps> {
@@ -192,6 +214,16 @@ mod tests {
         let founder = Split::of(&stamps, None);
         assert_eq!(founder.parent, 0.0);
         assert!((founder.agent - 4.75).abs() < 1e-9, "{founder:?}");
+    }
+
+    #[test]
+    fn masters_wait_for_the_one_before_and_workers_for_the_founder() {
+        let started = |vm, at, up| Started { vm, at, up };
+        let masters = [started(2, 10.0, 11.0), started(4, 20.0, 22.0), started(3, 12.0, 15.0)];
+        assert_eq!(parent(2, &masters), None);
+        assert_eq!(parent(3, &masters), Some(11.0));
+        assert_eq!(parent(4, &masters), Some(15.0 + NODE_READY_DELAY.as_secs_f64()));
+        assert_eq!(parent(7, &masters), Some(11.0));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub fn run(lab: &mut Lab, size: &Size) -> Result<()> {
     story::greet(lab)?;
     story::grow(lab, size)?;
     let vms = size.total() + 1;
-    if size.vnfs > 1 {
+    if size.vnf > 1 {
         let outage = story::lose_holder(lab, vms)?;
         ensure!(outage.answered > 0, "the client never got an answer");
     }

@@ -105,10 +105,10 @@ fn simulate(size: &Size) -> Result<()> {
     let program = own.with_file_name("oneke-simulation");
     let count = |name: &str, count: u32| [format!("--{name}"), count.to_string()];
     let counts = [
-        count("vnfs", size.vnfs),
+        count("vnf", size.vnf),
         count("masters", size.masters),
         count("workers", size.workers),
-        count("storages", size.storages),
+        count("storage", size.storage),
     ];
     let path = program.display().to_string();
     let error = command::command(&[path.as_str(), "service"]).args(counts.concat()).exec();

@@ -13,7 +13,7 @@ use crate::network::{Network, ONEGATE};
 pub struct Size {
     /// Virtual routers; they share the virtual addresses.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=9))]
-    pub vnfs: u32,
+    pub vnf: u32,
     /// Masters; an odd number, for etcd's quorum.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
     pub masters: u32,
@@ -22,13 +22,13 @@ pub struct Size {
     pub workers: u32,
     /// Storage nodes.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=20))]
-    pub storages: u32,
+    pub storage: u32,
 }
 
 impl Size {
     /// All VMs.
     pub fn total(&self) -> u32 {
-        self.vnfs + self.masters + self.workers + self.storages
+        self.vnf + self.masters + self.workers + self.storage
     }
 }
 
@@ -104,7 +104,7 @@ pub fn request(size: &Size) -> Instantiate {
         ("ONEAPP_K8S_CONTROL_PLANE_EP", format!("{}:6443", virtual_address(Network::Public))),
     ];
     let cardinality =
-        [("vnf", size.vnfs), ("master", size.masters), ("worker", size.workers), ("storage", size.storages)];
+        [("vnf", size.vnf), ("master", size.masters), ("worker", size.workers), ("storage", size.storage)];
     Instantiate {
         inputs: inputs.map(|(name, value)| (name.to_owned(), value)).into(),
         cardinality: cardinality.map(|(role, count)| (role.to_owned(), count)).into(),

@@ -20,7 +20,7 @@ pub fn play(lab: &mut Lab, size: &Size) -> Result<()> {
     deploy(lab, size)?;
     greet(lab)?;
     grow(lab, size)?;
-    if size.vnfs > 1 {
+    if size.vnf > 1 {
         lose_holder(lab, size.total() + 1)?;
     } else {
         lab.progress.say("one vnf node only: nobody could take over from it, so it is spared");

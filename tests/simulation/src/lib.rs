@@ -6,10 +6,12 @@
 //! - [`universe`]: the cloud, the machines, the clusters; time passes for all of them together.
 //! - [`world`]: `driver::World` for one machine, with latency, loss and crashes at any effect.
 //! - [`scenario`]: what befalls the service, by seed.
+//! - [`load`]: how often OneGate is asked, and how long each node waits for its agent.
 //! - [`laws`]: the invariants of the design, asserted on the simulated world.
 
 pub mod effects;
 pub mod laws;
+pub mod load;
 pub mod machine;
 pub mod rke2;
 pub mod scenario;

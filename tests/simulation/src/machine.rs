@@ -36,6 +36,15 @@ pub struct Unit {
     pub config: Option<String>,
 }
 
+/// When things happened to a VM for the first time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct First {
+    /// The agent started.
+    pub agent: Option<Duration>,
+    /// RKE2's unit was started.
+    pub rke2: Option<Duration>,
+}
+
 /// A VM that exists in the cloud.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -63,6 +72,8 @@ pub struct Machine {
     pub recreated: bool,
     /// Its agent told READY=YES since its disk was last empty: from then on it starts by itself (invariant 2).
     pub told_ready: bool,
+    /// When its agent first started, and when RKE2 was first started: what a measurement needs.
+    pub first: First,
     /// Passes of its agent in the current simulated minute: a spinning agent is caught by this.
     pub passes: (u64, u32),
 }
@@ -83,6 +94,7 @@ impl Machine {
             token: String::new(),
             recreated: false,
             told_ready: false,
+            first: First::default(),
             passes: (0, 0),
         }
     }
@@ -114,6 +126,9 @@ impl Machine {
             return;
         }
         let slow = name.starts_with("rke2-");
+        if slow {
+            self.first.rke2.get_or_insert(now);
+        }
         let active = if slow { Active::Activating } else { Active::Active };
         let config = Self::config_of(name).and_then(|path| Some(self.disk.files.get(path)?.1.clone()));
         let restarts = self.units.get(name).map_or(0, |unit| unit.restarts);

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use oneke_simulation::scenario::{Outcome, Scenario, Size};
@@ -22,6 +23,16 @@ enum Command {
     /// Run many seeds and print each broken law with its seed; or replay one seed and tell its story. Exit code 1 if
     /// a law was broken.
     Run(Run),
+    /// Bring up a service of so many VMs on a kind day and print how often OneGate was asked, and how long each kind of
+    /// node waited for its agent. Asserts nothing.
+    Load {
+        /// VMs in all: 2 vnf, 3 masters, 1 storage, the others workers; 8 is the default service.
+        #[arg(long, default_values_t = [8, 100])]
+        vms: Vec<u32>,
+        /// Minutes of steady state to count.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+    },
 }
 
 #[derive(Args)]
@@ -64,6 +75,12 @@ fn main() -> ExitCode {
         }
         Command::Run(Run { seed: Some(seed), .. }) => tell(&Scenario::from_seed(seed)),
         Command::Run(run) => run_all(&run),
+        Command::Load { vms, minutes } => {
+            for vms in vms {
+                print!("{}", oneke_simulation::load::measure(vms, Duration::from_secs(60 * minutes)));
+            }
+            ExitCode::SUCCESS
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::universe::{Chance, Rough, Shared, Universe};
 use crate::world::SimWorld;
 
 /// One step of simulated time.
-const STEP: Duration = Duration::from_millis(500);
+pub(crate) const STEP: Duration = Duration::from_millis(500);
 /// After the last blow the world is kind, and everything must come right within this.
 const RECOVERY: Duration = Duration::from_secs(45 * 60);
 /// And stay right so long, without an effect.
@@ -125,12 +125,7 @@ impl Scenario {
 
     /// Runs it to its end.
     pub fn run(&self) -> Outcome {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime without I/O needs nothing from the machine");
-        tokio::task::LocalSet::new().block_on(&runtime, self.live())
+        in_simulated_time(self.live())
     }
 
     async fn live(&self) -> Outcome {
@@ -176,8 +171,13 @@ impl Scenario {
         if self.rough.lose_answer == 0 { Duration::ZERO } else { Duration::from_secs(8 * 60) }
     }
 
-    fn begin(&self) -> Universe {
-        let cloud = Cloud::new(Options { seed: self.seed, ..Options::default() });
+    pub(crate) fn begin(&self) -> Universe {
+        let mut options = Options { seed: self.seed, ..Options::default() };
+        let vms: u32 = self.size.vms.iter().sum();
+        for network in options.networks.iter_mut().filter(|network| vms + 50 > network.size) {
+            (network.size, network.mask) = (vms + 50, [255, 255, 0, 0].into());
+        }
+        let cloud = Cloud::new(options);
         let mut universe = Universe::new(cloud, self.seed, self.pace);
         universe.rough = self.rough;
         let mut request = Instantiate::oneke();
@@ -201,8 +201,18 @@ impl Scenario {
     }
 }
 
+/// Runs a world to its end; its clock jumps to whatever is waited for.
+pub(crate) fn in_simulated_time<T>(world: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O needs nothing from the machine");
+    tokio::task::LocalSet::new().block_on(&runtime, world)
+}
+
 /// Lets half a second of the world pass.
-fn step(shared: &Shared, now: Duration) {
+pub(crate) fn step(shared: &Shared, now: Duration) {
     let due: Vec<VmId> = {
         let mut universe = shared.borrow_mut();
         universe.step_cloud(now);
@@ -216,6 +226,9 @@ fn step(shared: &Shared, now: Duration) {
         due
     };
     for vm in due {
+        if let Some(machine) = shared.borrow_mut().machines.get_mut(&vm) {
+            machine.first.agent.get_or_insert(now);
+        }
         let world = SimWorld::new(shared.clone(), vm);
         let agent = tokio::task::spawn_local(live_on(world));
         shared.borrow_mut().agents.insert(vm, agent.abort_handle());
@@ -407,7 +420,7 @@ impl Universe {
     }
 
     /// What is not as it should be, if anything.
-    fn not_right(&self, now: Duration) -> Option<String> {
+    pub(crate) fn not_right(&self, now: Duration) -> Option<String> {
         let machines = self.machines.values().filter(|m| m.up);
         for machine in machines {
             let vm = machine.vm;

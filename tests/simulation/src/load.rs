@@ -1,0 +1,208 @@
+//! How often a service asks OneGate, and how long its nodes wait for their agents: measured, never asserted.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use oneke_agent::service::VmId;
+use oneke_cloud::Kind;
+
+use crate::scenario::{STEP, Scenario, Size, in_simulated_time, step};
+use crate::universe::{Shared, Universe};
+
+/// Deploying a large service takes hours of OneFlow's time; this is when patience ends.
+const PATIENCE: Duration = Duration::from_secs(6 * 3_600);
+/// From the last READY until steady state is counted.
+const SETTLE: Duration = Duration::from_secs(120);
+/// What the old scripts' vnf nodes did: one `/service` and one `/vms/ID` per VM, every 30 s (onegate.md).
+const OLD_ROUNDS: f64 = 2.0;
+
+/// Requests of one VM by kind.
+type Counts = BTreeMap<(VmId, Kind), u64>;
+
+/// One service's figures.
+#[derive(Debug)]
+pub struct Load {
+    vms: u32,
+    running: Option<Duration>,
+    deployment: Part,
+    steady: Part,
+    waits: Vec<Wait>,
+    real: Duration,
+}
+
+/// What was asked in a part of the run.
+#[derive(Debug)]
+struct Part {
+    lasted: Duration,
+    counts: Counts,
+}
+
+/// What a node waited for its agent.
+#[derive(Debug)]
+struct Wait {
+    vm: VmId,
+    role: String,
+    /// From when it could go on (its agent runs, its parent is ready, etcd takes a learner) until RKE2 was started.
+    until_started: Option<Duration>,
+    /// From when it worked until OneGate had READY=YES.
+    until_told: Option<Duration>,
+}
+
+/// Brings up a service of so many VMs and counts `steady` of its steady state.
+pub fn measure(vms: u32, steady: Duration) -> Load {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long the simulation itself takes is one of the figures"
+    )]
+    let began = std::time::Instant::now();
+    let scenario = Scenario::calm(Size { vms: [2, 3, vms.saturating_sub(6).max(1), 1], plain: false });
+    let mut load = in_simulated_time(live(&scenario, steady));
+    load.real = began.elapsed();
+    load
+}
+
+async fn live(scenario: &Scenario, steady: Duration) -> Load {
+    let shared: Shared = Rc::new(RefCell::new(scenario.begin()));
+    let up = |u: &Universe, now: Duration| u.is_running() && u.not_right(now).is_none();
+    let running = pass_until(&shared, PATIENCE, up).await;
+    let end = running.unwrap_or(PATIENCE);
+    let deployment = Part { lasted: end, counts: counts(&shared.borrow()) };
+    pass_until(&shared, end + SETTLE, |_, _| false).await;
+    let before = counts(&shared.borrow());
+    pass_until(&shared, end + SETTLE + steady, |_, _| false).await;
+    let mut after = counts(&shared.borrow());
+    for (key, count) in &mut after {
+        *count -= before.get(key).copied().unwrap_or_default();
+    }
+    let mut universe = shared.borrow_mut();
+    let agents = std::mem::take(&mut universe.agents);
+    agents.into_values().for_each(|agent| agent.abort());
+    Load {
+        vms: scenario.size.vms.iter().sum(),
+        running,
+        deployment,
+        steady: Part { lasted: steady, counts: after },
+        waits: waits(&universe),
+        real: Duration::ZERO,
+    }
+}
+
+/// Lets time pass until something is so; `None` if it was not so by `end`.
+async fn pass_until(
+    shared: &Shared,
+    end: Duration,
+    so: impl Fn(&Universe, Duration) -> bool,
+) -> Option<Duration> {
+    loop {
+        let now = shared.borrow().now();
+        if so(&shared.borrow(), now) {
+            return Some(now);
+        }
+        if now >= end {
+            return None;
+        }
+        step(shared, now);
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+fn counts(universe: &Universe) -> Counts {
+    let counts = universe.cloud.ledger().counts();
+    counts.filter_map(|(vm, kind, count)| Some(((VmId(vm?.0), kind), count))).collect()
+}
+
+fn waits(universe: &Universe) -> Vec<Wait> {
+    let Some(cluster) = universe.clusters.first() else { return Vec::new() };
+    let received = universe.cloud.ledger().received();
+    let told = |vm: VmId| {
+        let own = received.iter().filter(|r| r.kind == Kind::OwnWrite && r.vm.is_some_and(|id| id.0 == vm.0));
+        own.filter(|r| r.body.lines().any(|line| line == "READY=YES")).map(|r| r.at).next()
+    };
+    let ready = |vm: VmId| cluster.nodes.values().find(|node| node.vm == vm).map(|node| node.ready_at);
+    let parent = ready(cluster.founded.1).map(|at| at.saturating_sub(universe.pace.node_ready));
+    let mut votes: Vec<Duration> = cluster.members.values().copied().collect();
+    votes.sort();
+    let wait = |machine: &crate::machine::Machine| {
+        let vm = machine.vm;
+        let began = machine.first.agent?;
+        let mut free = began;
+        if machine.role != "vnf" && vm != cluster.founded.1 {
+            free = free.max(parent?);
+        }
+        if let Some(mine) = cluster.members.get(&vm) {
+            // etcd takes one learner at a time: its own vote tells which one it had to wait for.
+            free = free.max(votes.iter().rev().find(|at| *at < mine).copied().unwrap_or_default());
+        }
+        let works = ready(vm).unwrap_or(began);
+        Some(Wait {
+            vm,
+            role: machine.role.clone(),
+            until_started: machine.first.rke2.map(|at| at.saturating_sub(free)),
+            until_told: told(vm).map(|at| at.saturating_sub(works)),
+        })
+    };
+    universe.machines.values().filter_map(wait).collect()
+}
+
+impl Part {
+    /// Requests of these kinds a minute: of the whole service, and of the VM that asks most.
+    fn rates(&self, kinds: &[Kind]) -> (f64, f64) {
+        let minutes = self.lasted.as_secs_f64() / 60.0;
+        let mut by_vm: BTreeMap<VmId, u64> = BTreeMap::new();
+        for ((vm, kind), count) in &self.counts {
+            if kinds.contains(kind) {
+                *by_vm.entry(*vm).or_default() += count;
+            }
+        }
+        #[expect(clippy::cast_precision_loss, reason = "counts of some minutes")]
+        let rate = |count: u64| count as f64 / minutes;
+        (rate(by_vm.values().sum()), rate(by_vm.values().copied().max().unwrap_or_default()))
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let running = self.running.map_or_else(
+            || "never RUNNING".to_owned(),
+            |at| format!("RUNNING and READY after {:.0} s", at.as_secs_f64()),
+        );
+        writeln!(f, "\n{} VMs: {running}; simulated in {:.1} s", self.vms, self.real.as_secs_f64())?;
+        writeln!(
+            f,
+            "{:<44} {:>21} {:>21}",
+            "requests a minute: service, busiest VM", "deployment", "steady"
+        )?;
+        let rows: [(&str, &[Kind]); 6] = [
+            ("GET /vm", &[Kind::OwnRead]),
+            ("PUT /vm", &[Kind::OwnWrite]),
+            ("GET /service", &[Kind::Service, Kind::ServiceExtended]),
+            ("GET /vms/ID", &[Kind::OtherRead]),
+            ("PUT /vms/ID", &[Kind::OtherWrite]),
+            ("dear ones in all", &[Kind::Service, Kind::ServiceExtended, Kind::OtherRead, Kind::OtherWrite]),
+        ];
+        for (name, kinds) in rows {
+            let [deployment, steady] = [&self.deployment, &self.steady].map(|part| part.rates(kinds));
+            writeln!(
+                f,
+                "{name:<44} {:>10.2} {:>10.2} {:>10.2} {:>10.2}",
+                deployment.0, deployment.1, steady.0, steady.1
+            )?;
+        }
+        let old = OLD_ROUNDS * f64::from(self.vms + 1);
+        writeln!(f, "{:<44} {:>32.2} {old:>10.2}", "dear ones of the old scripts (2 vnf)", 2.0 * old)?;
+        writeln!(f, "{:<44} {:>10} {:>10}", "seconds waited for the agent", "to start", "to tell")?;
+        let shown = |wait: Option<Duration>| {
+            wait.map_or_else(|| "-".to_owned(), |wait| format!("{:.2}", wait.as_secs_f64()))
+        };
+        for wait in self.waits.iter().take(8) {
+            let name = format!("VM {} ({})", wait.vm, wait.role);
+            writeln!(f, "{name:<44} {:>10} {:>10}", shown(wait.until_started), shown(wait.until_told))?;
+        }
+        let slowest = |of: fn(&Wait) -> Option<Duration>| shown(self.waits.iter().filter_map(of).max());
+        let (start, tell) = (slowest(|w| w.until_started), slowest(|w| w.until_told));
+        writeln!(f, "{:<44} {start:>10} {tell:>10}", "the slowest of all")
+    }
+}
