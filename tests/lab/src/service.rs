@@ -99,9 +99,6 @@ pub fn request(size: &Size) -> Instantiate {
     let inputs = [
         ("ONEAPP_VROUTER_ETH0_VIP0", virtual_address(Network::Public)),
         ("ONEAPP_VROUTER_ETH1_VIP0", virtual_address(Network::Private)),
-        // By address: the names that are the templates' defaults need the vnf's own name server.
-        ("ONEAPP_RKE2_SUPERVISOR_EP", format!("{}:9345", virtual_address(Network::Public))),
-        ("ONEAPP_K8S_CONTROL_PLANE_EP", format!("{}:6443", virtual_address(Network::Public))),
     ];
     let cardinality =
         [("vnf", size.vnf), ("master", size.masters), ("worker", size.workers), ("storage", size.storage)];
