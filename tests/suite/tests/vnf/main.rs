@@ -5,3 +5,4 @@ mod golden;
 mod machine;
 mod owners;
 mod scenarios;
+mod upkeep;

@@ -1,16 +1,16 @@
-//! Scenarios: what a vnf VM does while OneGate lies, is silent, or the machine is not as it should be.
+//! Scenarios: what a vnf VM does while OneGate lies or is silent.
 #![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
 
 use std::time::Duration;
 
-use oneke_agent::facts::{Active, Fault, FaultKind, Observed};
-use oneke_agent::plan::{Effect, Status};
+use oneke_agent::facts::{Fault, FaultKind};
+use oneke_agent::plan::Status;
 use oneke_agent::service::digest::Digest;
 use oneke_agent::service::{Service, ServiceNode, ServiceRole, Vm, VmId};
 
 use super::machine::{Machine, status, vm_of_role};
 
-const CONTEXT: &str = "
+pub const CONTEXT: &str = "
 VMID='6' SERVICE_ID='4'
 ETH0_MAC='02:00:00:00:00:01' ETH0_IP='10.0.0.101' ETH0_MASK='255.255.255.0'
 ETH1_MAC='02:00:00:00:00:02' ETH1_IP='172.20.0.106' ETH1_MASK='255.255.0.0'
@@ -22,21 +22,21 @@ ONEAPP_VNF_DNS_ENABLED='YES' ONEAPP_VNF_NAT4_ENABLED='YES' ONEAPP_VNF_NAT4_INTER
 ONEAPP_VNF_ROUTER4_ENABLED='YES'
 ";
 
-fn machine() -> Machine {
+pub fn machine() -> Machine {
     machine_of(CONTEXT)
 }
 
-fn machine_of(context: &str) -> Machine {
+pub fn machine_of(context: &str) -> Machine {
     // One assignment a line, as oned writes them.
     Machine::new(&context.trim().replace("' ", "'\n")).expect("the scenario's context has no problem")
 }
 
 /// A master that offers its API.
-fn master(id: u32) -> Vm {
+pub fn master(id: u32) -> Vm {
     offering(id, &format!("172.20.0.{id}"), "6443")
 }
 
-fn offering(id: u32, host: &str, port: &str) -> Vm {
+pub fn offering(id: u32, host: &str, port: &str) -> Vm {
     let mut vm = vm_of_role("master", id);
     let attributes = vm.attributes.as_mut().unwrap();
     for (setting, value) in
@@ -48,7 +48,7 @@ fn offering(id: u32, host: &str, port: &str) -> Vm {
 }
 
 /// The whole truth: two vnf VMs, of which this is one, and these masters.
-fn service(masters: Vec<Vm>) -> Service {
+pub fn service(masters: Vec<Vm>) -> Service {
     let role = |name: &str, vms: Vec<Vm>| ServiceRole {
         name: name.to_owned(),
         cardinality: u32::try_from(vms.len()).unwrap(),
@@ -60,7 +60,7 @@ fn service(masters: Vec<Vm>) -> Service {
 }
 
 /// A machine that serves masters 8, 9 and 10.
-fn serving() -> Machine {
+pub fn serving() -> Machine {
     let mut machine = machine();
     machine.told(service(vec![master(8), master(9), master(10)]));
     machine.settle();
@@ -73,7 +73,7 @@ const ALL: [&str; 3] = ["vm8_172.20.0.8_6443", "vm9_172.20.0.9_6443", "vm10_172.
 const WITHOUT_9: [&str; 2] = [ALL[0], ALL[2]];
 
 /// The answer arrives some time later; what is then served.
-fn after(machine: &mut Machine, answer: Service) -> Vec<String> {
+pub fn after(machine: &mut Machine, answer: Service) -> Vec<String> {
     machine.later(30);
     machine.told(answer);
     machine.settle();
@@ -291,110 +291,6 @@ fn the_pace_of_reading_follows_the_services_size() {
         (decision.reads.me, decision.reads.service),
         (Duration::from_secs(10), Some(Duration::from_secs(3000)))
     );
-}
-
-#[test]
-fn what_cannot_be_read_is_left_alone() {
-    for path in [
-        "/etc/haproxy/haproxy.cfg",
-        "/etc/keepalived/keepalived.conf",
-        "/etc/unbound/unbound.conf.d/oneke.conf",
-        "/etc/nftables.d/oneke.nft",
-        "/etc/sysctl.d/98-oneke-router.conf",
-    ] {
-        let mut machine = serving();
-        machine.facts.files.insert(path.into(), Observed::Unknown("input/output error".into()));
-        machine.later(30);
-        machine.told(service(vec![master(8)]));
-        let decision = machine.settle();
-        assert!(
-            !machine.done.iter().any(|effect| matches!(effect, Effect::WriteFile(file) if file.path == path)),
-            "{path}"
-        );
-        let unknown = decision.conditions.iter().find(|condition| condition.status == Status::Unknown);
-        assert!(
-            unknown.is_some_and(|condition| condition.message.contains(path)),
-            "{path}: {:?}",
-            decision.conditions
-        );
-    }
-}
-
-#[test]
-fn unseen_links_stop_what_names_them_but_not_the_balancer() {
-    let mut machine = machine();
-    machine.facts.links = Observed::Unknown("netlink is silent".into());
-    let decision = machine.settle();
-    assert_eq!(status(&decision, "AddressesConfigured"), Some(Status::Unknown));
-    assert_eq!(status(&decision, "BalancerRunning"), Some(Status::True));
-    assert_eq!(machine.file("/etc/keepalived/keepalived.conf"), "");
-}
-
-#[test]
-fn a_nic_is_found_by_its_mac() {
-    let mut machine = machine();
-    let Observed::Known(links) = &mut machine.facts.links else { unreachable!() };
-    links.iter_mut().filter(|link| link.name == "eth0").for_each(|link| link.name = "ens3".into());
-    machine.settle();
-    assert!(machine.file("/etc/keepalived/keepalived.conf").contains("10.0.0.200/24 dev ens3"));
-    assert!(machine.file("/etc/nftables.d/oneke.nft").contains("oifname \"ens3\""));
-    assert_eq!(machine.facts.sysctls["net.ipv4.conf.ens3.forwarding"], Observed::Known("1".into()));
-}
-
-#[test]
-fn a_lost_nic_is_told() {
-    let mut machine = machine();
-    let Observed::Known(links) = &mut machine.facts.links else { unreachable!() };
-    links.retain(|link| link.name != "eth0");
-    let decision = machine.settle();
-    assert_eq!(status(&decision, "AddressesConfigured"), Some(Status::False));
-    assert_eq!(machine.file("/etc/keepalived/keepalived.conf"), "");
-}
-
-#[test]
-fn forwarding_comes_back_after_somebody_set_it_for_all() {
-    let mut machine = serving();
-    machine.apply(&Effect::SetSysctl { key: "net.ipv4.conf.all.forwarding".into(), value: "1".into() });
-    machine.settle();
-    for (nic, value) in [("all", "0"), ("eth0", "1"), ("eth1", "1")] {
-        let key = format!("net.ipv4.conf.{nic}.forwarding");
-        assert_eq!(machine.facts.sysctls[&key], Observed::Known(value.into()), "{key}");
-    }
-}
-
-#[test]
-fn daemons_that_fell_are_started_again() {
-    for unit in ["haproxy.service", "keepalived.service", "unbound.service", "oneke-nft.service"] {
-        let mut machine = serving();
-        machine.unit(unit).active = Active::Failed;
-        let decision = machine.decide();
-        assert_eq!(decision.effects, [Effect::StartUnit(unit.into())], "{unit}");
-        machine.settle();
-    }
-}
-
-#[test]
-fn what_the_context_drops_is_retired() {
-    let mut machine = serving();
-    let facts = machine.facts.clone();
-    machine = machine_of("VMID='6' SERVICE_ID='4' ETH0_IP='10.0.0.101' ETH1_IP='172.20.0.106'");
-    machine.facts = facts;
-    machine.settle();
-    for unit in ["haproxy.service", "unbound.service"] {
-        let unit = machine.unit(unit);
-        assert_eq!((unit.active, unit.enabled), (Active::Inactive, false));
-    }
-    assert!(!machine.file("/etc/nftables.d/oneke.nft").contains("masquerade"));
-    assert_eq!(machine.facts.sysctls["net.ipv4.conf.eth0.forwarding"], Observed::Known("0".into()));
-}
-
-#[test]
-fn a_balancer_that_moved_forgets_its_old_servers() {
-    let facts = serving().facts.clone();
-    let mut machine = machine_of(&CONTEXT.replace("LB1_PORT='6443'", "LB1_PORT='7443'"));
-    machine.facts = facts;
-    machine.settle();
-    assert!(machine.servers().is_empty(), "masters that offer to port 6443 do not serve 7443");
 }
 
 /// Masters come, go and are lied about at random; a master that lives and offers is never missing once it was seen.

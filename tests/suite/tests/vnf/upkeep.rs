@@ -1,0 +1,111 @@
+//! Scenarios: what a vnf VM does while its own machine is not as it should be.
+
+use oneke_agent::facts::{Active, Observed};
+use oneke_agent::plan::{Effect, Status};
+
+use super::machine::status;
+use super::scenarios::{CONTEXT, machine, machine_of, master, service, serving};
+
+#[test]
+fn what_cannot_be_read_is_left_alone() {
+    for path in [
+        "/etc/haproxy/haproxy.cfg",
+        "/etc/keepalived/keepalived.conf",
+        "/etc/unbound/unbound.conf.d/oneke.conf",
+        "/etc/nftables.d/oneke.nft",
+        "/etc/sysctl.d/98-oneke-router.conf",
+    ] {
+        let mut machine = serving();
+        machine.facts.files.insert(path.into(), Observed::Unknown("input/output error".into()));
+        machine.later(30);
+        machine.told(service(vec![master(8)]));
+        let decision = machine.settle();
+        assert!(
+            !machine.done.iter().any(|effect| matches!(effect, Effect::WriteFile(file) if file.path == path)),
+            "{path}"
+        );
+        let unknown = decision.conditions.iter().find(|condition| condition.status == Status::Unknown);
+        assert!(
+            unknown.is_some_and(|condition| condition.message.contains(path)),
+            "{path}: {:?}",
+            decision.conditions
+        );
+    }
+}
+
+#[test]
+fn unseen_links_stop_what_names_them_but_not_the_balancer() {
+    let mut machine = machine();
+    machine.facts.links = Observed::Unknown("netlink is silent".into());
+    let decision = machine.settle();
+    assert_eq!(status(&decision, "AddressesConfigured"), Some(Status::Unknown));
+    assert_eq!(status(&decision, "BalancerRunning"), Some(Status::True));
+    assert_eq!(machine.file("/etc/keepalived/keepalived.conf"), "");
+}
+
+#[test]
+fn a_nic_is_found_by_its_mac() {
+    let mut machine = machine();
+    let Observed::Known(links) = &mut machine.facts.links else { unreachable!() };
+    links.iter_mut().filter(|link| link.name == "eth0").for_each(|link| link.name = "ens3".into());
+    machine.settle();
+    assert!(machine.file("/etc/keepalived/keepalived.conf").contains("10.0.0.200/24 dev ens3"));
+    assert!(machine.file("/etc/nftables.d/oneke.nft").contains("oifname \"ens3\""));
+    assert_eq!(machine.facts.sysctls["net.ipv4.conf.ens3.forwarding"], Observed::Known("1".into()));
+}
+
+#[test]
+fn a_lost_nic_is_told() {
+    let mut machine = machine();
+    let Observed::Known(links) = &mut machine.facts.links else { unreachable!() };
+    links.retain(|link| link.name != "eth0");
+    let decision = machine.settle();
+    assert_eq!(status(&decision, "AddressesConfigured"), Some(Status::False));
+    assert_eq!(machine.file("/etc/keepalived/keepalived.conf"), "");
+}
+
+#[test]
+fn forwarding_comes_back_after_somebody_set_it_for_all() {
+    let mut machine = serving();
+    machine.apply(&Effect::SetSysctl { key: "net.ipv4.conf.all.forwarding".into(), value: "1".into() });
+    machine.settle();
+    for (nic, value) in [("all", "0"), ("eth0", "1"), ("eth1", "1")] {
+        let key = format!("net.ipv4.conf.{nic}.forwarding");
+        assert_eq!(machine.facts.sysctls[&key], Observed::Known(value.into()), "{key}");
+    }
+}
+
+#[test]
+fn daemons_that_fell_are_started_again() {
+    for unit in ["haproxy.service", "keepalived.service", "unbound.service", "oneke-nft.service"] {
+        let mut machine = serving();
+        machine.unit(unit).active = Active::Failed;
+        let decision = machine.decide();
+        assert_eq!(decision.effects, [Effect::StartUnit(unit.into())], "{unit}");
+        machine.settle();
+    }
+}
+
+#[test]
+fn what_the_context_drops_is_retired() {
+    let mut machine = serving();
+    let facts = machine.facts.clone();
+    machine = machine_of("VMID='6' SERVICE_ID='4' ETH0_IP='10.0.0.101' ETH1_IP='172.20.0.106'");
+    machine.facts = facts;
+    machine.settle();
+    for unit in ["haproxy.service", "unbound.service"] {
+        let unit = machine.unit(unit);
+        assert_eq!((unit.active, unit.enabled), (Active::Inactive, false));
+    }
+    assert!(!machine.file("/etc/nftables.d/oneke.nft").contains("masquerade"));
+    assert_eq!(machine.facts.sysctls["net.ipv4.conf.eth0.forwarding"], Observed::Known("0".into()));
+}
+
+#[test]
+fn a_balancer_that_moved_forgets_its_old_servers() {
+    let facts = serving().facts.clone();
+    let mut machine = machine_of(&CONTEXT.replace("LB1_PORT='6443'", "LB1_PORT='7443'"));
+    machine.facts = facts;
+    machine.settle();
+    assert!(machine.servers().is_empty(), "masters that offer to port 6443 do not serve 7443");
+}
