@@ -53,7 +53,10 @@ pub fn decide(config: &Config, facts: &Facts) -> Decision {
     match role {
         Observed::Known(role) => {
             match role {
-                Role::Vnf => vnf::decide(config, facts, &mut decision),
+                Role::Vnf => {
+                    pin_vnf(config, facts, &mut decision);
+                    vnf::decide(config, facts, &mut decision);
+                }
                 Role::Master | Role::Worker(_) | Role::Storage => {
                     node::decide(config, facts, &role, &mut decision)
                 }
@@ -76,4 +79,11 @@ pub fn decide(config: &Config, facts: &Facts) -> Decision {
         }
     }
     decision
+}
+
+/// After a power cycle a vnf VM knows itself without OneGate; a node pins more, and when it joins.
+fn pin_vnf(config: &Config, facts: &Facts, decision: &mut Decision) {
+    let Some(vm) = config.vm.filter(|_| Identity::observed(facts).is_absent()) else { return };
+    let identity = Identity { vm, service: config.service, role: Role::Vnf, node_name: None, node_ip: None };
+    decision.effects.push(identity.pin());
 }

@@ -45,6 +45,7 @@ global
 defaults
     mode tcp
     log global
+    option tcplog
     option dontlog-normal
     option redispatch
     option clitcpka
@@ -66,7 +67,9 @@ pub fn render(config: &HaproxyConfig, in_force: &InForce) -> String {
     if config.dynamic {
         text.push_str(&format!("\n{AS_OF}{}\n", in_force.as_of));
     }
-    text.push_str(&format!("\nfrontend health\n    mode http\n    bind {HEALTH}\n    monitor-uri /\n"));
+    text.push_str(&format!(
+        "\nfrontend health\n    mode http\n    no log\n    bind {HEALTH}\n    monitor-uri /\n"
+    ));
     let named = |server: &Server| matches!(server.host, Host::Name(_));
     let offered = || backends.values().flat_map(|servers| servers.values()).map(|backend| &backend.server);
     if config.balancers.iter().flat_map(|balancer| &balancer.servers).chain(offered()).any(named) {

@@ -45,9 +45,10 @@ pub fn render(
     balances: bool,
     virtual_servers: &str,
 ) -> Content {
+    // Without a router_id Keepalived looks up the machine's own host name, and hangs where no name server answers.
     let mut text = String::from(
         "# Written by oneke-agent from the VM's context; changes here are overwritten.\n\
-         global_defs {\n    enable_script_security\n    script_user root\n    \
+         global_defs {\n    router_id oneke\n    enable_script_security\n    script_user root\n    \
          vrrp_garp_master_repeat 3\n    vrrp_garp_master_refresh 30\n    vrrp_garp_master_refresh_repeat 1\n}\n",
     );
     if balances {

@@ -280,7 +280,7 @@ fn the_pace_of_reading_follows_the_services_size() {
     let decision = machine.settle();
     assert_eq!(
         (decision.reads.me, decision.reads.service),
-        (Duration::from_secs(2), Some(Duration::from_secs(10)))
+        (Duration::from_secs(1), Some(Duration::from_secs(10)))
     );
     machine.told(service((8..106).map(|id| vm_of_role("master", id)).collect()));
     let decision = machine.settle();
