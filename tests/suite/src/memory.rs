@@ -25,6 +25,11 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// A machine that has just booted with these files and traces on its disk.
+    pub fn new(facts: Facts, files: BTreeMap<String, (u32, String)>, there: BTreeSet<String>) -> Self {
+        Self { facts, files, there, ..Self::default() }
+    }
+
     /// What a working member of a cluster sees of it; it holds the Lease.
     pub fn member(node: &str, now: Duration) -> Kubernetes {
         let lease = Lease { holder: node.into(), version: "1".into(), seen: now };

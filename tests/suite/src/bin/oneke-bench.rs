@@ -3,7 +3,6 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and the cases")]
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -97,8 +96,9 @@ fn service_of(vms: u32) -> Result<()> {
         let config = Config::read(&context, Some(Role::from(role.to_owned())))
             .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
         let decision = decide(&config, &facts);
-        let (ready, effects) = (decision.is_ready(), decision.effects.len());
-        measure(&format!("{vms} VMs: decide of a {role}, ready={ready}, {effects} effects"), || {
+        let ready = if decision.is_ready() { "READY" } else { "waiting" };
+        let effects = decision.effects.len();
+        measure(&format!("{vms} VMs: decide of a {role}, {ready}, {effects} effects"), || {
             decide(&config, &facts)
         });
         measure(&format!("{vms} VMs: whole pass of a {role} in memory"), || {
@@ -117,6 +117,7 @@ fn service_of(vms: u32) -> Result<()> {
 struct Deployed {
     cloud: Cloud,
     starts: Vec<PowerOn>,
+    now: Duration,
 }
 
 impl Deployed {
@@ -132,11 +133,11 @@ impl Deployed {
             cardinality: all.map(|(role, count)| (role.to_owned(), count)).into(),
             ..Instantiate::oneke()
         };
-        let mut this = Self { cloud: Cloud::new(options), starts: Vec::new() };
+        let mut this = Self { cloud: Cloud::new(options), starts: Vec::new(), now: Duration::ZERO };
         this.cloud.instantiate(Duration::ZERO, &Templates::oneke(), &request)?;
         for second in 0..900 {
-            let now = Duration::from_secs(second);
-            this.cloud.tick(now);
+            this.now = Duration::from_secs(second);
+            this.cloud.tick(this.now);
             for event in this.cloud.take_events() {
                 if let Event::PowerOn(start) = event {
                     this.starts.push(*start);
@@ -161,7 +162,7 @@ impl Deployed {
             headers,
             body: body.as_bytes().to_vec(),
         };
-        let response = self.cloud.handle(Duration::from_secs(900), &request);
+        let response = self.cloud.handle(self.now, &request);
         anyhow::ensure!(response.status == 200, "{method} {path}: {} {}", response.status, response.text());
         Ok(response.text())
     }
@@ -195,7 +196,7 @@ impl Deployed {
         let files =
             [node::SERVER_TOKEN, node::AGENT_TOKEN].map(|path| (path.to_owned(), (0o600, token.clone())));
         let there = [node::ETCD, node::KUBELET].map(str::to_owned).into();
-        Ok(Memory { facts, files: BTreeMap::from(files), there, ..Memory::default() })
+        Ok(Memory::new(facts, files.into(), there))
     }
 }
 
