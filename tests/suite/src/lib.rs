@@ -1,4 +1,5 @@
 //! What the golden cases, replays and benchmarks share.
 
 pub mod captures;
+pub mod memory;
 pub mod replay;

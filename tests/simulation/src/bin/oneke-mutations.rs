@@ -1,11 +1,12 @@
 //! `oneke-mutations`: breaks the agent on purpose, one fault at a time, and shows which check notices.
 //!
-//! Each fault of `mutations.toml` is put into a copy of the tree; the copy is built and the cluster simulation is run
-//! until a law is broken. If none is, the agent's own tests are asked. A fault that nobody notices has survived: the
-//! simulation is too kind there.
+//! Every fault of `mutations.toml` goes into one copy of the tree, behind a switch, so that the copy is built once. Then
+//! one fault at a time is switched on and the cluster simulation is run until a law is broken. If none is, the agent's
+//! own tests are asked. A fault that nobody notices has survived: the simulation is too kind there.
 
 #![expect(clippy::disallowed_methods, reason = "a tool for developers: it copies files and runs cargo")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -46,6 +47,8 @@ struct Mutation {
     name: String,
     /// The invariant of the design that it breaks.
     breaks: String,
+    /// None: its name lists other faults, which are switched on together.
+    #[serde(default)]
     edit: Vec<Edit>,
 }
 
@@ -56,6 +59,20 @@ struct Edit {
     old: String,
     new: String,
 }
+
+/// Where the switch goes.
+const LIB: &str = "agent/src/lib.rs";
+/// Which faults are on, with commas between them.
+const VARIABLE: &str = "ONEKE_BROKEN";
+/// The switch.
+const SWITCH: &str = r#"
+/// True if this fault is switched on.
+pub fn broken(fault: &str) -> bool {
+    static FAULTS: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+    let read = || std::env::var("ONEKE_BROKEN").unwrap_or_default().split(',').map(str::to_owned).collect();
+    FAULTS.get_or_init(read).iter().any(|on| on == fault)
+}
+"#;
 
 /// What the copy consists of, beside the sources' own directories.
 const FILES: [&str; 4] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "clippy.toml"];
@@ -81,22 +98,23 @@ fn run(cli: &Cli) -> Result<usize> {
     let list = fs::read_to_string(&list).with_context(|| format!("could not read {}", list.display()))?;
     let list: List = toml::from_str(&list).context("could not parse mutations.toml")?;
     let chosen: Vec<_> = list.mutation.iter().filter(|mutation| mutation.name.contains(&cli.only)).collect();
-    for mutation in &chosen {
-        edited(&root, mutation)?;
-    }
+    let edited = edited(&root, &list.mutation)?;
     if cli.check {
-        println!("{} faults fit their files", chosen.len());
+        println!("{} faults fit their {} files", list.mutation.len(), edited.len());
         return Ok(0);
     }
     let copy = Copy { tree: cli.directory.join("tree"), target: cli.directory.join("target") };
-    copy.refresh(&root)?;
+    copy.refresh(&root, &edited)?;
+    let (built, text) = copy.cargo(&["build", "-p", "oneke-simulation", "--bin", "oneke-simulation"], "")?;
+    ensure!(built, "the copy does not build:\n{text}");
+    // The unbroken tree first: a check that always fails catches nothing.
+    let noticed = copy.notices(cli.seeds, "")?;
+    ensure!(noticed.is_none(), "without a fault: {}", noticed.unwrap_or_default());
     println!("{:<32} {:<6} {:>6}  caught by", "fault", "breaks", "s");
     let mut survivors = 0;
-    // The unbroken tree first: a check that always fails catches nothing.
-    ensure!(copy.notices(cli.seeds, true)?.is_none(), "the unbroken tree breaks a law");
     for mutation in chosen {
         let began = Instant::now();
-        let noticed = copy.with(&root, mutation, || copy.notices(cli.seeds, false))?;
+        let noticed = copy.notices(cli.seeds, &mutation.name)?;
         survivors += usize::from(noticed.is_none());
         println!(
             "{:<32} {:<6} {:>6}  {}",
@@ -109,26 +127,26 @@ fn run(cli: &Cli) -> Result<usize> {
     Ok(survivors)
 }
 
-/// The files that a fault changes, as they are with it.
-fn edited(root: &Path, mutation: &Mutation) -> Result<Vec<(PathBuf, String)>> {
-    let mut files: Vec<(PathBuf, String)> = Vec::new();
-    for edit in &mutation.edit {
+/// The files that faults change, as they are with all of them in, and the switch.
+fn edited(root: &Path, mutations: &[Mutation]) -> Result<BTreeMap<PathBuf, String>> {
+    let mut files: BTreeMap<PathBuf, String> = BTreeMap::new();
+    let read =
+        |file: &str| fs::read_to_string(root.join(file)).with_context(|| format!("could not read {file}"));
+    files.insert(LIB.into(), read(LIB)? + SWITCH);
+    for (name, edit) in mutations.iter().flat_map(|m| m.edit.iter().map(move |edit| (&m.name, edit))) {
         let path = PathBuf::from(&edit.file);
-        let text = match files.iter().find(|(other, _)| *other == path) {
-            Some((_, text)) => text.clone(),
-            None => fs::read_to_string(root.join(&path))
-                .with_context(|| format!("{}: could not read {}", mutation.name, edit.file))?,
+        let text = match files.get(&path) {
+            Some(text) => text.clone(),
+            None => read(&edit.file)?,
         };
         let count = text.matches(&edit.old).count();
         ensure!(
             count == 1,
-            "{}: its text stands {count} times in {}, expected once: {:?}",
-            mutation.name,
+            "{name}: its text stands {count} times in {}, expected once: {:?}",
             edit.file,
             edit.old
         );
-        files.retain(|(other, _)| *other != path);
-        files.push((path, text.replace(&edit.old, &edit.new)));
+        files.insert(path, text.replace(&edit.old, &edit.new));
     }
     Ok(files)
 }
@@ -140,8 +158,8 @@ struct Copy {
 }
 
 impl Copy {
-    /// Makes it equal to the real tree; what is equal already keeps its time, so that little is built again.
-    fn refresh(&self, root: &Path) -> Result<()> {
+    /// Makes it equal to the real tree with the faults in; what is equal already keeps its time, so that little is built again.
+    fn refresh(&self, root: &Path, edited: &BTreeMap<PathBuf, String>) -> Result<()> {
         for file in FILES {
             self.put(
                 Path::new(file),
@@ -157,6 +175,8 @@ impl Copy {
                 let path = directory.join(entry.file_name());
                 if entry.file_type()?.is_dir() {
                     directories.push(path);
+                } else if let Some(text) = edited.get(&path) {
+                    self.put(&path, text.as_bytes())?;
                 } else {
                     self.put(&path, &fs::read(root.join(&path))?)?;
                 }
@@ -174,28 +194,12 @@ impl Copy {
         fs::write(&there, content).with_context(|| format!("could not write {}", there.display()))
     }
 
-    /// Does something while the fault is in the copy.
-    fn with<T>(&self, root: &Path, mutation: &Mutation, check: impl Fn() -> Result<T>) -> Result<T> {
-        let files = edited(root, mutation)?;
-        for (path, text) in &files {
-            self.put(path, text.as_bytes())?;
-        }
-        let result = check().with_context(|| mutation.name.clone());
-        for (path, _) in &files {
-            self.put(path, &fs::read(root.join(path))?)?;
-        }
-        result
-    }
-
-    /// The first check that fails, in one line.
-    fn notices(&self, seeds: u64, unbroken: bool) -> Result<Option<String>> {
-        // Overflow checks and the like stay off as in the real simulation; only the build is made quick.
-        let built =
-            self.cargo(&["build", "--quiet", "-p", "oneke-simulation", "--bin", "oneke-simulation"])?;
-        ensure!(built.0, "the copy does not build:\n{}", built.1);
+    /// The first check that fails with these faults, in one line.
+    fn notices(&self, seeds: u64, faults: &str) -> Result<Option<String>> {
         let program = self.target.join("lab/oneke-simulation");
         let output = Command::new(&program)
             .args(["run", "--stop", "--seeds", &seeds.to_string()])
+            .env(VARIABLE, faults)
             .output()
             .with_context(|| format!("could not run {}", program.display()))?;
         if !output.status.success() {
@@ -204,20 +208,21 @@ impl Copy {
             let first = text.lines().chain(errors.lines()).next().unwrap_or("it failed without a word");
             return Ok(Some(first.to_owned()));
         }
-        if unbroken {
+        if faults.is_empty() {
             return Ok(None);
         }
-        let (passed, text) = self.cargo(&["test", "--quiet", "-p", "oneke-agent", "--lib"])?;
+        let (passed, text) = self.cargo(&["test", "--quiet", "-p", "oneke-agent", "--lib"], faults)?;
         let failed = text.lines().find(|line| line.starts_with("---- ")).unwrap_or("a test of the agent");
         Ok((!passed).then(|| format!("cargo test: {}", failed.trim_matches(['-', ' ']))))
     }
 
-    fn cargo(&self, arguments: &[&str]) -> Result<(bool, String)> {
+    fn cargo(&self, arguments: &[&str], faults: &str) -> Result<(bool, String)> {
         let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .args(arguments)
-            .args(["--offline", "--profile", "lab", "--config", "profile.lab.incremental=true"])
+            .args(["--offline", "--profile", "lab"])
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &self.target)
+            .env(VARIABLE, faults)
             .output()
             .context("could not run cargo")?;
         let text = [output.stdout, output.stderr].concat();
