@@ -255,9 +255,12 @@ fn blows(chance: &mut Chance, size: &Size) -> Vec<(Duration, Blow)> {
     let all: u32 = size.vms.iter().sum();
     let mut blows: Vec<(Duration, Blow)> = (0..chance.below(8))
         .map(|_| {
-            let at = chance.between(Duration::from_secs(5), minutes(25));
+            // Half of them fall while the cluster is founded and joined, and many on the VM that is to found it.
+            let at = chance
+                .between(Duration::from_secs(5), if chance.one_in(2) { minutes(2) } else { minutes(25) });
+            let founder = VmId(size.vms[0]);
             // The first VM has ID 0; a VM that is not there is missed by the blow.
-            let vm = VmId(chance.below(all));
+            let vm = if chance.one_in(3) { founder } else { VmId(chance.below(all)) };
             let lasts = chance.between(Duration::from_secs(10), minutes(5));
             let blow = match chance.below(12) {
                 0 => Blow::PowerLoss(vm),
@@ -266,7 +269,7 @@ fn blows(chance: &mut Chance, size: &Size) -> Vec<(Duration, Blow)> {
                 3 => Blow::FullPowerCycle(lasts),
                 4 => Blow::FullPowerCycle(Duration::ZERO),
                 5 => Blow::OneGateDown(lasts),
-                6..=8 => Blow::OneGateLies(lasts, Box::new(lies(chance))),
+                6..=8 => Blow::OneGateLies(lasts, Box::new(lies(chance, founder))),
                 9 => Blow::ScaleWorkers(chance.below(6)),
                 10 => Blow::ScaleMasters(size.vms[1] + 1 + chance.below(2)),
                 _ if chance.one_in(2) => Blow::Recreate(vm),
@@ -279,15 +282,18 @@ fn blows(chance: &mut Chance, size: &Size) -> Vec<(Duration, Blow)> {
     blows
 }
 
-fn lies(chance: &mut Chance) -> Faults {
+fn lies(chance: &mut Chance, founder: VmId) -> Faults {
     let mut faults = Faults::default();
-    match chance.below(7) {
+    match chance.below(10) {
         0 => faults.null_vm_info_one_in = 3,
         1 => faults.missing_node_one_in = 3,
         2 => faults.missing_user_template.extend((0..4).map(|_| oneke_cloud::VmId(chance.below(8)))),
         3 => faults.cut_one_in = 3,
         4 => faults.stale_service = 60.0,
         5 => faults.oneflow_down = true,
+        6 => drop(faults.null_vm_info.insert(cloud_id(founder))),
+        7 => drop(faults.missing_nodes.insert(cloud_id(founder))),
+        8 => drop(faults.missing_user_template.insert(cloud_id(founder))),
         _ => {
             faults.unauthorized_one_in = 3;
             faults.error_one_in = 4;
