@@ -2,7 +2,6 @@
 //! tickets, and tells the vnf VMs the backends; everyone else reads only what is written on his own VM (design.md,
 //! "one reader, many listeners").
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::facts::{Lease, Observed};
@@ -25,6 +24,8 @@ const AT_ONCE: usize = 8;
 const STEADY: Duration = Duration::from_secs(35);
 /// And while VMs come or go.
 const MOVING: Duration = Duration::from_secs(2);
+/// Between the discovery that an answer is outdated and the next look.
+const SOON: Duration = Duration::from_millis(50);
 /// An older answer is not acted upon: another master may have led, and known more, since then.
 const FRESH: Duration = Duration::from_secs(5);
 
@@ -34,8 +35,13 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
         return;
     }
     decision.reads.service = Some(MOVING);
-    let Some(service) = node.facts.service.last.known().map(|service| with_me(service, node)) else { return };
-    let service = service.as_ref();
+    let Some(service) = node.facts.service.last.known() else { return };
+    if is_outdated(service, node) {
+        // Read at once, and once: the next answer is younger than what is known of this VM.
+        decision.reads.service = Some(Duration::ZERO);
+        let answers = node.facts.service.fault.is_none();
+        return decision.look_again_within(if answers { SOON } else { MOVING });
+    }
     let whole = service.gap().is_none();
     let joiners = cluster_id(node.facts, disk).map(|cluster| (joiners(node, service, &cluster), cluster));
     let waiting = joiners.as_ref().is_some_and(|(joiners, _)| !joiners.is_empty());
@@ -54,18 +60,16 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     }
 }
 
-/// The service as it was read, with this VM as it was read since: what it published a moment ago counts at once.
-fn with_me<'a>(service: &'a Service, node: &Node<'_>) -> Cow<'a, Service> {
+/// True if this VM's own attributes changed since the service was read: whatever is written by that answer would be
+/// older than what this VM has told, and the vnf nodes would find it contradicted.
+fn is_outdated(service: &Service, node: &Node<'_>) -> bool {
     let me = node.facts.me.last.known().filter(|_| node.facts.me.at > node.facts.service.at);
-    let Some(me) =
-        me.filter(|me| service.vms().any(|(_, vm)| vm.id == me.id && vm.attributes != me.attributes))
-    else {
-        return Cow::Borrowed(service);
-    };
-    let mut service = service.clone();
-    let nodes = service.roles.iter_mut().flat_map(|role| &mut role.nodes);
-    nodes.filter(|listed| listed.id == me.id).for_each(|listed| listed.vm = Some(me.clone()));
-    Cow::Owned(service)
+    me.is_some_and(|me| service.vms().any(|(_, vm)| vm.id == me.id && !told(vm).eq(told(me))))
+}
+
+/// What a VM told its fellows; the rest is the cloud's business, and may differ between two of its answers.
+fn told(vm: &Vm) -> impl Iterator<Item = (&String, &String)> {
+    vm.attributes.iter().flatten().filter(|(name, _)| name.starts_with("ONEGATE_"))
 }
 
 /// How long until the service is read again. Nobody moves in a steady one; reading a large one costs more.

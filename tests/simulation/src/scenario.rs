@@ -256,8 +256,8 @@ fn blows(chance: &mut Chance, size: &Size) -> Vec<(Duration, Blow)> {
     let mut blows: Vec<(Duration, Blow)> = (0..chance.below(8))
         .map(|_| {
             // Half of them fall while the cluster is founded and joined, and many on the VM that is to found it.
-            let at = chance
-                .between(Duration::from_secs(5), if chance.one_in(2) { minutes(2) } else { minutes(25) });
+            let last = if chance.one_in(2) { minutes(2) } else { minutes(25) };
+            let at = chance.between(Duration::from_secs(5), last);
             let founder = VmId(size.vms[0]);
             // The first VM has ID 0; a VM that is not there is missed by the blow.
             let vm = if chance.one_in(3) { founder } else { VmId(chance.below(all)) };
