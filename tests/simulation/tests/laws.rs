@@ -25,7 +25,7 @@ fn a_single_master_is_a_cluster() {
 
 #[test]
 fn the_laws_hold_for_some_seeds() {
-    for seed in 0..8 {
+    for seed in 0..3 {
         let outcome = Scenario::from_seed(seed).run();
         assert_eq!(
             outcome.violations,
