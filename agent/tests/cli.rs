@@ -133,6 +133,19 @@ fn rendering_needs_a_role_and_writes_beneath_its_directory_only() {
     }
 }
 
+#[test]
+fn rendering_into_a_name_without_a_slash_writes_here() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("context.sh"), CONTEXT).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_oneke-agent"))
+        .args(["render", "--role", "vnf", "--context", "context.sh", "--out", "out"])
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_modes(&home.path().join("out"));
+}
+
 /// A VM as OneGate shows it.
 fn vm(id: u32, role: &str, ip: &str, attributes: serde_json::Value) -> serde_json::Value {
     let mut template = serde_json::json!({ "SERVICE_ID": "3", "ROLE_NAME": role });

@@ -38,10 +38,12 @@ pub fn render(arguments: &Render) -> anyhow::Result<Exit> {
     let config =
         Vars::parse(text.expose()).ok().and_then(|vars| Config::read(&vars, Some(role.clone())).ok());
     let Some(config) = config else { return input::refuse(&text, Some(role)) };
+    let out = std::path::absolute(&arguments.out)
+        .with_context(|| format!("could not tell where {} is", arguments.out.display()))?;
     let mut paper = Paper::new(text, &config, &role, recorded);
     let report = super::runtime()?.block_on(settle(&mut paper));
     for (path, file) in paper.files() {
-        let target = beneath(&arguments.out, path)?;
+        let target = beneath(&out, path)?;
         super::runtime()?.block_on(files::replace(
             &target,
             file.mode,
