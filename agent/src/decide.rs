@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::context::Config;
+use crate::context::{Config, Vars};
 use crate::driver::Interests;
 use crate::facts::{Facts, Observed};
 use crate::identity::{self, Identity};
@@ -10,7 +10,8 @@ use crate::plan::{Condition, Decision};
 use crate::service::Role;
 use crate::{guest, node, signals, vnf};
 
-/// The role: what is pinned on disk, else what OneGate says. `Absent`: OneGate answered, and there is none.
+/// The role: what is pinned on disk, else vnf for a VM of a virtual router, which OneGate knows no role of, else what
+/// OneGate says. `Absent`: OneGate answered, and there is none.
 pub fn role_of(facts: &Facts) -> Observed<Role> {
     match Identity::observed(facts) {
         Observed::Known(Ok(identity)) => return Observed::Known(identity.role),
@@ -18,11 +19,19 @@ pub fn role_of(facts: &Facts) -> Observed<Role> {
         Observed::Unknown(why) => return Observed::Unknown(why),
         Observed::Absent => {}
     }
+    if facts.context.known().is_some_and(|context| is_of_virtual_router(context.expose())) {
+        return Observed::Known(Role::Vnf);
+    }
     match &facts.me.last {
         Observed::Known(vm) => vm.role().map_or(Observed::Absent, Observed::Known),
         Observed::Absent => Observed::Absent,
         Observed::Unknown(why) => Observed::Unknown(why.clone()),
     }
+}
+
+/// Most contexts do not even have the name, and are not parsed for it at each pass.
+fn is_of_virtual_router(context: &str) -> bool {
+    context.contains("VROUTER_ID") && Vars::parse(context).is_ok_and(|vars| vars.is_virtual_router())
 }
 
 /// What must be looked at to decide for this configuration and role.

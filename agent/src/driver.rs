@@ -168,13 +168,15 @@ impl Driver {
             let (decision, mut report) = self.decide(&facts);
             let reads = std::mem::replace(&mut self.reads, decision.reads.clone());
             let service = decision.reads.service.is_some() && reads.service.is_none();
+            let networks = decision.reads.networks.is_some() && reads.networks.is_none();
             let kubernetes = decision.reads.kubernetes.is_some() && reads.kubernetes.is_none();
-            if !service && !kubernetes {
+            if !service && !networks && !kubernetes {
                 self.stand(&mut report, facts.wall);
                 return (decision, report);
             }
-            // Once read, a part stays read: this ends after three rounds at the latest.
+            // Once read, a part stays read: this ends after four rounds at the latest.
             self.reads.service = self.reads.service.or(reads.service);
+            self.reads.networks = self.reads.networks.or(reads.networks);
             self.reads.kubernetes = self.reads.kubernetes.or(reads.kubernetes);
         }
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::plan::Secret;
-use crate::service::{Service, VNet, Vm};
+use crate::service::{Networks, Service, Vm};
 
 /// One part of an observation. A decider must say what it does with each of the three: unknown is never no.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -293,8 +293,8 @@ pub struct Facts {
     pub me: Reading<Vm>,
     /// `GET /service?extended`.
     pub service: Reading<Service>,
-    /// `GET /vnet/ID?extended` for every network of this virtual router; only virtual routers may ask.
-    pub networks: Reading<Vec<VNet>>,
+    /// `GET /vrouter`, and `/vnet/ID?extended` for each of its networks; only virtual routers may ask.
+    pub networks: Reading<Networks>,
     /// The files that deciders named, by absolute path.
     pub files: BTreeMap<String, Observed<File>>,
     /// The units that deciders named, with `.service`.

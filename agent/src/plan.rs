@@ -292,13 +292,15 @@ pub struct Reads {
     pub me: Duration,
     /// `/service?extended`: dear. `None`: do not read it at all.
     pub service: Option<Duration>,
+    /// `/vrouter` and its networks, `/vnet/ID?extended`: dear. `None`: this VM is no virtual router, or needs them not.
+    pub networks: Option<Duration>,
     /// The Kubernetes API; `None`: there is nothing to ask yet.
     pub kubernetes: Option<Duration>,
 }
 
 impl Default for Reads {
     fn default() -> Self {
-        Self { me: Duration::ZERO, service: None, kubernetes: None }
+        Self { me: Duration::ZERO, service: None, networks: None, kubernetes: None }
     }
 }
 

@@ -8,9 +8,9 @@ use ipnet::Ipv4Net;
 
 use super::keepalived;
 use crate::context::Config;
-use crate::context::vnf::Instance;
+use crate::context::vnf::{Instance, Source};
 use crate::facts::Facts;
-use crate::service::Service;
+use crate::service::{Holder, Networks, Service, VNet};
 
 /// Peers by [`Instance::nic`].
 pub type Peers = BTreeMap<u8, Vec<Ipv4Addr>>;
@@ -20,8 +20,12 @@ pub fn of(config: &Config, facts: &Facts) -> Result<Peers, String> {
     if !config.vnf.vrrp.unicast {
         return Ok(Peers::new());
     }
-    let whole = facts.service.last.known().filter(|service| service.gap().is_none());
-    if let Some(peers) = whole.and_then(|service| told(config, service)) {
+    let whole = || facts.service.last.known().filter(|service| service.gap().is_none());
+    let peers = match config.vnf.source {
+        Source::Service => whole().and_then(|service| told(config, service)),
+        Source::Networks => facts.networks.last.known().and_then(|networks| leased(config, networks)),
+    };
+    if let Some(peers) = peers {
         return Ok(peers);
     }
     let file = facts.file(keepalived::PATH);
@@ -56,4 +60,28 @@ fn told(config: &Config, service: &Service) -> Option<Peers> {
         peers
     };
     Some(config.vnf.vrrp.instances.iter().map(|instance| (instance.nic, in_network(instance))).collect())
+}
+
+/// The other VMs of this virtual router, by what they have leased in each instance's network: the one in which this VM
+/// has that instance's address. `None` if one of these networks was not read.
+fn leased(config: &Config, networks: &Networks) -> Option<Peers> {
+    let me = config.vm?;
+    let fellows = &networks.router.as_ref()?.vms;
+    let in_network = |instance: &Instance| -> Option<Vec<Ipv4Addr>> {
+        let own = (Some(IpAddr::V4(instance.network.0)), Holder::Vm(me));
+        let is_own = |network: &&VNet| network.leases.iter().any(|lease| (lease.ip, lease.holder) == own);
+        let network = networks.read.iter().find(is_own)?;
+        let mut peers: Vec<Ipv4Addr> = network
+            .leases
+            .iter()
+            .filter_map(|lease| match (lease.holder, lease.ip?) {
+                (Holder::Vm(vm), IpAddr::V4(ip)) if vm != me && fellows.contains(&vm) => Some(ip),
+                _ => None,
+            })
+            .collect();
+        peers.sort_unstable();
+        Some(peers)
+    };
+    let instances = config.vnf.vrrp.instances.iter();
+    instances.map(|instance| Some((instance.nic, in_network(instance)?))).collect()
 }

@@ -167,7 +167,7 @@ impl World for Machine {
             .known()
             .and_then(|read| read.as_ref().ok())
             .and_then(|i| i.node_name.clone());
-        let ((me, service), units, kubernetes, supervisor, haproxy, routes) = tokio::join!(
+        let ((me, service, networks), units, kubernetes, supervisor, haproxy, routes) = tokio::join!(
             self.cloud.observe(&context, token, reads, now),
             self.systemd.observe(&interests.units),
             self.cluster.observe(node.as_deref(), reads, now),
@@ -177,7 +177,7 @@ impl World for Machine {
         );
         facts.context = context;
         facts.vrrp = vrrp_states(&units, &facts.links);
-        Facts { me, service, units, kubernetes, supervisor, haproxy, routes, ..facts }
+        Facts { me, service, networks, units, kubernetes, supervisor, haproxy, routes, ..facts }
     }
 
     async fn apply(&mut self, effect: &Effect) -> Result<(), String> {

@@ -17,8 +17,7 @@ const SERVICE: &str =
     "Where the old scripts crashed on this value or handed it on to be refused, it is refused here.";
 const NO_DHCP: Served =
     Served::No("DHCP is no part of an OneKE service; OpenNebula gives its VMs their addresses");
-const NO_SDNAT: Served =
-    Served::No("SDNAT needs the rights of a virtual router, which a VM of a service lacks");
+const NO_SDNAT: Served = Served::No("forward ports with ONEAPP_VNF_NAT4_PORT_FWDn instead");
 const NO_WIREGUARD: Served = Served::No("WireGuard is no part of an OneKE service");
 
 pub(super) const ADDRESSES: &[Variable] = &[

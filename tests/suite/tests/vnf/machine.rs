@@ -7,7 +7,7 @@ use oneke_agent::context::{Config, Problem, Vars};
 use oneke_agent::driver::Interests;
 use oneke_agent::facts::{Active, Facts, File, Link, Observed, Unit};
 use oneke_agent::plan::{Decision, Effect, Secret, Status};
-use oneke_agent::service::{Role, Service, VNet, Vm};
+use oneke_agent::service::{Networks, Role, Service, Vm};
 use oneke_agent::vnf;
 
 /// Passes after which a decision that does not come to rest is a fault.
@@ -51,7 +51,7 @@ impl Machine {
     }
 
     /// What OneGate told of this virtual router's networks, just now.
-    pub fn told_networks(&mut self, networks: Vec<VNet>) {
+    pub fn told_networks(&mut self, networks: Networks) {
         self.facts.networks.last = Observed::Known(networks);
         self.facts.networks.at = Some(self.facts.now);
     }
