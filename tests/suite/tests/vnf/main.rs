@@ -4,5 +4,6 @@
 mod golden;
 mod machine;
 mod owners;
+mod router;
 mod scenarios;
 mod upkeep;
