@@ -156,12 +156,16 @@ pub(super) const ROUTING: &[Variable] = &[
     var("ONEAPP_VNF_DNS_UDP_DISABLED", Form::Bool, "Do not serve names over UDP.").default("NO"),
     var(
         "ONEAPP_VNF_DNS_UPSTREAM_TIMEOUT",
-        Form::Number(1, 60_000),
+        Form::Number(0, 2_147_483_647),
         "Milliseconds to wait for another server.",
     )
     .default("1128"),
-    var("ONEAPP_VNF_DNS_MAX_CACHE_TTL", Form::Number(0, 604_800), "Seconds that an answer is kept at most.")
-        .default("3600"),
+    var(
+        "ONEAPP_VNF_DNS_MAX_CACHE_TTL",
+        Form::Number(0, 2_147_483_647),
+        "Seconds that an answer is kept at most.",
+    )
+    .default("3600"),
     var("ONEAPP_VNF_DNS_CLUSTER_DOMAIN", Form::Zone, "Zone of the names ipN.ethX, vipN.ethX and epN.ethX.")
         .default("vr"),
 ];
