@@ -96,3 +96,49 @@ fn pin_vnf(config: &Config, facts: &Facts, decision: &mut Decision) {
     let identity = Identity { vm, service: config.service, role: Role::Vnf, node_name: None, node_ip: None };
     decision.effects.push(identity.pin());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Secret;
+    use crate::service::Vm;
+
+    fn role(context: &str, user_template: &str, pinned: Observed<&str>) -> Observed<Role> {
+        let text = format!(
+            r#"{{"VM":{{"ID":"6","NAME":"x","STATE":"3","LCM_STATE":"3","USER_TEMPLATE":{user_template},"TEMPLATE":{{}}}}}}"#
+        );
+        let mut facts = Facts { context: Observed::Known(Secret::new(context)), ..Facts::default() };
+        facts.me.last = Observed::Known(Vm::from_json(&text).unwrap());
+        let file = |text: &str| crate::facts::File { mode: 0o644, content: Secret::new(text) };
+        facts.files.insert(identity::PATH.into(), pinned.map(file));
+        role_of(&facts)
+    }
+
+    #[test]
+    fn a_virtual_router_has_its_role_from_its_context() {
+        let (vnf, worker) = (Observed::Known(Role::Vnf), Observed::Known(Role::Worker("worker".into())));
+        let router = r#"{"VROUTER":"YES"}"#;
+        assert_eq!(role("VROUTER_ID='0'", router, Observed::Absent), vnf);
+        // OneFlow may call the role of a router as it likes.
+        assert_eq!(role("VROUTER_ID='0'", r#"{"ROLE_NAME":"edge"}"#, Observed::Absent), vnf);
+        assert_eq!(role("VROUTER_ID=''", r#"{"ROLE_NAME":"worker"}"#, Observed::Absent), worker);
+        assert_eq!(role("X='VROUTER_ID'", r#"{"ROLE_NAME":"worker"}"#, Observed::Absent), worker);
+        assert_eq!(role("VMID='6'", router, Observed::Absent), Observed::Absent);
+        let pinned = "vm = 6\nservice = 4\nrole = \"worker\"\n";
+        assert_eq!(role("VROUTER_ID='0'", router, Observed::Known(pinned)), worker);
+    }
+
+    #[test]
+    fn a_virtual_router_serves_while_onegate_is_silent() {
+        let context = "VMID='6'\nVROUTER_ID='0'\nVROUTER_KEEPALIVED_ID='1'\nREPORT_READY='YES'\n\
+            ETH0_IP='10.0.0.6'\nETH0_MASK='255.255.255.0'\nETH0_VROUTER_IP='10.0.0.9'\n";
+        let config = Config::read(&Vars::parse(context).unwrap(), Some(Role::Vnf)).unwrap();
+        let mut facts = Facts { context: Observed::Known(Secret::new(context)), ..Facts::default() };
+        facts.files.insert(identity::PATH.into(), Observed::Absent);
+        let silent = decide(&config, &facts);
+        let kinds: Vec<&str> = silent.conditions.iter().map(|condition| condition.kind.as_str()).collect();
+        assert!(!kinds.contains(&"RoleKnown"), "{kinds:?}");
+        assert!(silent.reads.service.is_none() && silent.reads.networks.is_none(), "{:?}", silent.reads);
+        assert_eq!(silent.effects.iter().filter(|effect| effect.to_string().contains("identity")).count(), 1);
+    }
+}

@@ -95,7 +95,9 @@ pub(super) const HAPROXY: &[Variable] = &[
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_WEIGHT", Form::Number(0, 256), "Its weight.").differs("Honoured; the old scripts ignored it."),
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_ULIMIT", Form::Id, "Its upper limit of connections."),
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_LLIMIT", Form::Id, "Its lower limit of connections."),
-    var("ONEAPP_VNF_LB_ONEGATE_API", Form::Choice(&["auto", "vrouter"]), "Whether backends come from the service or from the virtual router's networks.").default("auto"),
+    var("ONEAPP_VNF_LB_ONEGATE_API", Form::Choice(&["auto", "vrouter"]), "Whether backends come from the service or from the virtual router's networks.")
+        .default("auto")
+        .differs("A virtual router outside of a service looks at its networks, one in a service at the service unless this says vrouter; where the old scripts would find nothing, this finds it."),
 ];
 
 pub(super) const LVS: &[Variable] = &[
