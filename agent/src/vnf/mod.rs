@@ -11,10 +11,12 @@ pub mod keepalived;
 mod links;
 pub mod lvs;
 pub mod nat;
+mod neighbours;
 mod peers;
 mod reads;
 pub mod router;
 pub mod unbound;
+mod view;
 
 pub use links::{Names, held};
 
@@ -35,6 +37,8 @@ pub fn interests(config: &Config, links: &Observed<Vec<Link>>, interests: &mut I
         let names = Names::find(&config.nics, links);
         let parameters = router::parameters(&config.vnf.router, &config.nics, &names);
         interests.sysctls.extend(parameters.into_iter().map(|(key, _)| key));
+        let speaking = config.vnf.vrrp.instances.iter().filter(|i| names.link(i.nic, links).is_some());
+        interests.routers.extend(speaking.map(|instance| names.of(instance.nic)));
     }
 }
 
@@ -62,6 +66,10 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) {
         }
     }
     reads::decide(config, facts, &balanced.and(real), decision);
+    if let Some(names) = &names {
+        neighbours::decide(config, facts, names, decision);
+        view::decide(config, facts, names, decision);
+    }
 }
 
 fn public(path: &str, mode: u32, text: String, checker: Option<Checker>) -> FileSpec {

@@ -72,6 +72,11 @@ impl Vrid {
         number(text, 1, 255).and_then(|id| u8::try_from(id).ok()).map(Self)
     }
 
+    /// The number.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+
     /// The old appliance's way from a service's or VM's ID to a VRID.
     pub fn derived(id: u32) -> Self {
         Self(u8::try_from(id % 255 + 1).expect("a remainder of 255 plus one fits a byte"))

@@ -3,6 +3,7 @@
 
 mod golden;
 mod machine;
+mod neighbours;
 mod owners;
 mod scenarios;
 mod upkeep;
