@@ -166,7 +166,8 @@ fn addresses(config: &Config, facts: &Facts, names: &Names, real_servers: &InFor
         decision.conditions.push(Condition::unmet(kind, "InterfaceMissing", missing));
         return;
     }
-    let peers = match peers::of(config, facts) {
+    peers::publish(config, facts, decision);
+    let peers = match peers::of(config, facts, names) {
         Ok(peers) => peers,
         Err(why) => {
             decision.conditions.push(Condition::unmet(kind, "PeersUnknown", why));

@@ -62,7 +62,7 @@ pub(super) const ADDRESSES: &[Variable] = &[
         "ONEAPP_VNF_KEEPALIVED_UNICAST",
         Form::Bool,
         "NO",
-        "Send adverts to the other vnf VMs one by one, where the network drops multicast.",
+        "Send adverts to the other vnf VMs one by one, where the network drops multicast. Needs a service: OneGate names the VMs. A VM that joins speaks only once the others know it, which takes up to four minutes.",
     ),
 ];
 

@@ -155,9 +155,23 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> VrrpConfig {
         .collect();
     tell_overlaps(reader, nics);
     tell_uncarried(reader, nics, &candidates);
-    let unicast = reader.flag("ONEAPP_VNF_KEEPALIVED_UNICAST", false);
+    let unicast = unicast(reader);
     let floating = candidates.iter().filter(|c| c.nic.ip.is_none()).map(|c| c.nic.index).collect();
     VrrpConfig { instances: instances(reader, &candidates), floating, unicast }
+}
+
+/// OneGate names fellows to the VMs of a service only.
+fn unicast(reader: &mut Reader<'_>) -> bool {
+    let name = "ONEAPP_VNF_KEEPALIVED_UNICAST";
+    let is_wished = reader.flag(name, false);
+    let has_service = reader.text("SERVICE_ID").is_some();
+    if is_wished && !has_service {
+        reader.warn(
+            name,
+            "this VM is in no service (no SERVICE_ID), so nobody names its peers: multicast is used",
+        );
+    }
+    is_wished && has_service
 }
 
 /// `SERVICE_ID % 255 + 1`, else `VMID % 255 + 1`, else 1, unless a VRID is given.

@@ -6,4 +6,5 @@ mod machine;
 mod neighbours;
 mod owners;
 mod scenarios;
+mod unicast;
 mod upkeep;
