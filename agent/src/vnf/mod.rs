@@ -5,6 +5,7 @@
 
 pub mod backends;
 mod balancing;
+pub mod conntrackd;
 mod daemons;
 pub mod haproxy;
 pub mod keepalived;
@@ -29,10 +30,19 @@ use crate::plan::{Checker, Condition, Content, Decision, Effect, FileSpec, Load,
 
 /// What a vnf node looks at. Kernel parameters are named by interface, so they are known once the links are.
 pub fn interests(config: &Config, links: &Observed<Vec<Link>>, interests: &mut Interests) {
-    let files =
-        [keepalived::PATH, keepalived::CHECK_PATH, haproxy::PATH, nat::PATH, router::PATH, unbound::PATH];
+    let files = [
+        keepalived::PATH,
+        keepalived::CHECK_PATH,
+        haproxy::PATH,
+        nat::PATH,
+        router::PATH,
+        unbound::PATH,
+        conntrackd::PATH,
+    ];
     interests.files.extend(files.map(String::from));
-    interests.units.extend([keepalived::UNIT, haproxy::UNIT, nat::UNIT, unbound::UNIT].map(String::from));
+    interests.units.extend(
+        [keepalived::UNIT, haproxy::UNIT, nat::UNIT, unbound::UNIT, conntrackd::UNIT].map(String::from),
+    );
     if let Some(links) = links.known() {
         let names = Names::find(&config.nics, links);
         let parameters = router::parameters(&config.vnf.router, &config.nics, &names);
@@ -159,6 +169,7 @@ fn addresses(config: &Config, facts: &Facts, names: &Names, real_servers: &InFor
     let vrrp = &config.vnf.vrrp;
     if vrrp.instances.is_empty() && config.vnf.lvs.is_none() {
         daemons::retire(keepalived::UNIT, facts, decision);
+        daemons::retire(conntrackd::UNIT, facts, decision);
         return;
     }
     let links = facts.links.known().map_or(&[][..], Vec::as_slice);
@@ -174,6 +185,7 @@ fn addresses(config: &Config, facts: &Facts, names: &Names, real_servers: &InFor
             return;
         }
     };
+    sessions(config, facts, names, &peers, decision);
     let balances = config.vnf.haproxy.is_some();
     let check = public(keepalived::CHECK_PATH, 0o755, keepalived::CHECK.into(), None);
     let virtual_servers =
@@ -199,6 +211,26 @@ fn addresses(config: &Config, facts: &Facts, names: &Names, real_servers: &InFor
         (false, _) => format!("this VM holds {}", held.join(", ")),
     };
     decision.conditions.push(standing.condition(kind, keepalived::UNIT, serving));
+}
+
+/// Its unit asks for no more than the file: what was switched off is retired with the translation.
+fn sessions(config: &Config, facts: &Facts, names: &Names, peers: &peers::Peers, decision: &mut Decision) {
+    let kind = "SessionsSynced";
+    let synced = config.vnf.nat.as_ref().is_some_and(|nat| nat.synced.is_some());
+    let Some(instance) = config.vnf.vrrp.instances.first().filter(|_| synced) else {
+        daemons::retire(conntrackd::UNIT, facts, decision);
+        return;
+    };
+    let text = conntrackd::render(instance, &config.nics, names, peers);
+    let file = public(conntrackd::PATH, 0o644, text, None);
+    let content = file.content.clone();
+    if let Err(why) = daemons::keep_file(file, facts, decision) {
+        decision.conditions.push(Condition::unknown(kind, "FileUnseen", why));
+        return;
+    }
+    let standing = daemons::keep_running(conntrackd::UNIT, &content, Load::Restart, facts, decision);
+    let serving = format!("translated sessions are told to the other vnf VMs on {}", names.of(instance.nic));
+    decision.conditions.push(standing.condition(kind, conntrackd::UNIT, serving));
 }
 
 /// Keepalived refuses a file that names interfaces that are not there.

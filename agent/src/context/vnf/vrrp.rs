@@ -7,6 +7,8 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
+
 use super::super::Nic;
 use super::super::forms::number;
 use super::super::reader::Reader;
@@ -154,6 +156,7 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> VrrpConfig {
         .map(|nic| candidate(reader, nic, default))
         .collect();
     tell_overlaps(reader, nics);
+    tell_strays(reader, nics);
     tell_uncarried(reader, nics, &candidates);
     let unicast = unicast(reader);
     let floating = candidates.iter().filter(|c| c.nic.ip.is_none()).map(|c| c.nic.index).collect();
@@ -304,6 +307,21 @@ fn tell_overlaps(reader: &mut Reader<'_>, nics: &[Nic]) {
         }
         if let Some(owner) = nics.iter().find(|owner| owner.ip == Some(*ip)) {
             let message = format!("{ip} is this VM's own address on {}, too: it will not move", owner.name());
+            reader.warn(&variable(nic, *n), message);
+        }
+    }
+}
+
+/// An address beside its NIC's network can be meant (hosts reach it by a route), but a slip of the pen is likelier.
+fn tell_strays(reader: &mut Reader<'_>, nics: &[Nic]) {
+    for nic in nics {
+        let Some(network) = nic.ip.and_then(|ip| Ipv4Net::new(ip, nic.prefix).ok()) else { continue };
+        for (n, ip, _) in nic.vips.iter().filter(|(_, ip, _)| !network.contains(ip)) {
+            let network = network.trunc();
+            let message = format!(
+                "{ip} is not in {}'s network {network}: its neighbours there will not find it",
+                nic.name()
+            );
             reader.warn(&variable(nic, *n), message);
         }
     }
