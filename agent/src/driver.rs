@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::{Config, Problem, Vars};
 use crate::decide::{decide, interests, role_of};
 use crate::facts::{Facts, Observed};
-use crate::plan::{Condition, Decision, Effect, Reads, Status};
+use crate::plan::{Condition, Decision, Effect, Reads, Status, Table};
 use crate::service::{Role, VmId};
 
 /// What the deciders want to see of the machine, beside the context, the links, OneGate and the cluster.
@@ -31,6 +31,8 @@ pub struct Interests {
     pub sysctls: Vec<String>,
     /// Interfaces for which [`Facts::routes`] shall be looked at; none: not at all.
     pub routes: Vec<String>,
+    /// Interfaces on which to listen for other virtual routers.
+    pub routers: Vec<String>,
     /// `host:port` of the supervisor that this node will join through; asked for its CA bundle while it matters.
     pub supervisor: Option<String>,
 }
@@ -77,6 +79,9 @@ pub struct Report {
     pub ready: bool,
     /// Every condition with the time since when it stands so.
     pub conditions: Vec<Standing>,
+    /// What the role shows beside them.
+    #[serde(default)]
+    pub tables: Vec<Table>,
     /// Problems of the context; while there are any nothing is changed.
     pub problems: Vec<String>,
     /// What is odd in the context.
@@ -229,6 +234,7 @@ impl Driver {
         report.role = role_of(facts).known().map(|role| role.name().to_owned());
         report.phase = crate::signals::phase(&decision).to_owned();
         report.ready = decision.is_ready();
+        report.tables = decision.tables.clone();
         report.conditions = decision
             .conditions
             .iter()

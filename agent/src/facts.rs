@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::plan::Secret;
 use crate::service::{Networks, Service, Vm};
+use crate::vrrp::Heard;
 
 /// One part of an observation. A decider must say what it does with each of the three: unknown is never no.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -318,6 +319,8 @@ pub struct Facts {
     pub haproxy: Observed<HaproxyStats>,
     /// VRRP instances by name; Absent where Keepalived does not run.
     pub vrrp: Observed<BTreeMap<String, VrrpState>>,
+    /// Other virtual routers on the interfaces that a decider named; Absent where nobody listens.
+    pub heard: Observed<Vec<Heard>>,
 }
 
 impl Facts {

@@ -16,6 +16,7 @@ mod command;
 mod context_disk;
 mod context_reader;
 pub mod context_source;
+mod ears;
 mod events;
 pub mod files;
 mod haproxy;
@@ -44,6 +45,7 @@ use tokio::time::Instant;
 
 use self::cloud::Cloud;
 pub use self::context_reader::ContextReader;
+use self::ears::Ears;
 use self::events::{Events, Woken};
 use self::journal::Journal;
 use self::kubernetes::Cluster;
@@ -74,6 +76,7 @@ pub struct Machine {
     events: Option<Events>,
     moved: Arc<Notify>,
     watches_addresses: bool,
+    ears: Ears,
     status: StatusFile,
     notifier: Notifier,
     journal: Journal,
@@ -90,6 +93,7 @@ impl Machine {
             cluster: Cluster::new(Arc::clone(&moved)),
             supervisor: Supervisor::new(Arc::clone(&moved)),
             events: None,
+            ears: Ears::new(Arc::clone(&moved)),
             moved,
             watches_addresses: false,
             status: StatusFile::new(Path::new(status_file::DIRECTORY)),
@@ -163,6 +167,7 @@ impl World for Machine {
         facts.symlinks = looked(&interests.symlinks, |path| symlinks::read(Path::new(path)));
         facts.sysctls = looked(&interests.sysctls, sysctls::read);
         facts.links = links::read();
+        facts.heard = self.ears.hear(&interests.routers, now);
         let node = Identity::observed(&facts)
             .known()
             .and_then(|read| read.as_ref().ok())

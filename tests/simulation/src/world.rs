@@ -269,6 +269,7 @@ impl World for SimWorld {
             } else {
                 Observed::Absent
             },
+            heard: Observed::Absent,
         }
     }
 

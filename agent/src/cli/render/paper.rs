@@ -148,6 +148,7 @@ impl World for Paper {
             supervisor: Observed::Absent,
             haproxy: Observed::Absent,
             vrrp: Observed::Absent,
+            heard: Observed::Absent,
         }
     }
 

@@ -25,7 +25,12 @@ impl Machine {
     pub fn new(context: &str) -> Result<Self, Vec<Problem>> {
         let vars = Vars::parse(context).expect("the case's context is a list of NAME='value'");
         let config = Config::read(&vars, Some(Role::Vnf))?;
-        let mut facts = Facts { now: Duration::from_secs(100), wall: 1_763_715_600, ..Facts::default() };
+        let mut facts = Facts {
+            now: Duration::from_secs(100),
+            wall: 1_763_715_600,
+            heard: Observed::Absent,
+            ..Facts::default()
+        };
         let mut links: Vec<Link> = config
             .nics
             .iter()
