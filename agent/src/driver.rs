@@ -31,6 +31,8 @@ pub struct Interests {
     pub sysctls: Vec<String>,
     /// Interfaces for which [`Facts::routes`] shall be looked at; none: not at all.
     pub routes: Vec<String>,
+    /// Mountpoints; while there are any, [`Facts::disks`] is looked at.
+    pub mountpoints: Vec<String>,
     /// `host:port` of the supervisor that this node will join through; asked for its CA bundle while it matters.
     pub supervisor: Option<String>,
 }

@@ -10,8 +10,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// Units by their place below `systemd/`. Only the agent's own is enabled by the package.
-const UNITS: [(&str, &str); 2] = [
+const UNITS: [(&str, &str); 4] = [
     ("oneke-agent.service", include_str!("../../systemd/oneke-agent.service")),
+    ("oneke-format@.service", include_str!("../../systemd/oneke-format@.service")),
+    ("oneke-grow@.service", include_str!("../../systemd/oneke-grow@.service")),
     ("oneke-nft.service", include_str!("../../systemd/oneke-nft.service")),
 ];
 const SYSCTL: &str = include_str!("../../systemd/sysctl.conf");

@@ -16,6 +16,8 @@ mod command;
 mod context_disk;
 mod context_reader;
 pub mod context_source;
+mod disk_jobs;
+pub mod disks;
 mod events;
 pub mod files;
 mod haproxy;
@@ -44,6 +46,8 @@ use tokio::time::Instant;
 
 use self::cloud::Cloud;
 pub use self::context_reader::ContextReader;
+pub use self::disk_jobs::{format, grow};
+use self::disks::BlockDevices;
 use self::events::{Events, Woken};
 use self::journal::Journal;
 use self::kubernetes::Cluster;
@@ -70,6 +74,7 @@ pub struct Machine {
     systemd: Systemd,
     cluster: Cluster,
     supervisor: Supervisor,
+    disks: BlockDevices,
     /// Only the loop takes over the process's signals.
     events: Option<Events>,
     moved: Arc<Notify>,
@@ -89,6 +94,7 @@ impl Machine {
             systemd: Systemd::new(Watches::new(Arc::clone(&moved))),
             cluster: Cluster::new(Arc::clone(&moved)),
             supervisor: Supervisor::new(Arc::clone(&moved)),
+            disks: BlockDevices::new(Arc::clone(&moved)),
             events: None,
             moved,
             watches_addresses: false,
@@ -167,17 +173,18 @@ impl World for Machine {
             .known()
             .and_then(|read| read.as_ref().ok())
             .and_then(|i| i.node_name.clone());
-        let ((me, service), units, kubernetes, supervisor, haproxy, routes) = tokio::join!(
+        let ((me, service), units, kubernetes, supervisor, haproxy, routes, disks) = tokio::join!(
             self.cloud.observe(&context, token, reads, now),
             self.systemd.observe(&interests.units),
             self.cluster.observe(node.as_deref(), reads, now),
             self.supervisor.observe(interests.supervisor.as_deref()),
             haproxy_stats(interests),
             routes::read(&interests.routes),
+            self.disks.observe(&interests.mountpoints),
         );
         facts.context = context;
         facts.vrrp = vrrp_states(&units, &facts.links);
-        Facts { me, service, units, kubernetes, supervisor, haproxy, routes, ..facts }
+        Facts { me, service, units, kubernetes, supervisor, haproxy, routes, disks, ..facts }
     }
 
     async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
