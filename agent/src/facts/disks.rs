@@ -28,6 +28,14 @@ impl Disks {
         })
     }
 
+    /// The disks that hold nothing but the file system with this UUID.
+    pub fn with_uuid<'a>(&'a self, uuid: &'a str) -> impl Iterator<Item = &'a Disk> {
+        self.devices.iter().filter(move |disk| {
+            let only = disk.contents.known().and_then(Contents::only);
+            only.is_some_and(|only| only.uuid.as_deref() == Some(uuid))
+        })
+    }
+
     /// A machine on which everything is mounted already: for the worlds in memory.
     pub fn mounted(mountpoints: &[String]) -> Self {
         let place = |path: &String| {

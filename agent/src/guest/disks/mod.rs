@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::context::{Config, Purpose, Wish};
 use crate::driver::Interests;
-use crate::facts::{Active, Disks, Facts, Observed, Place};
+use crate::facts::{Active, Disk, Disks, Facts, Observed, Place};
 use crate::plan::{Condition, Content, Decision, Effect, FileSpec, Load};
 use crate::service::Role;
 
@@ -77,16 +77,17 @@ pub fn decide(config: &Config, facts: &Facts, role: &Role, decision: &mut Decisi
     write_if_different(facts, drop_in, decision);
     let is_new = facts.file(CONFIG).is_absent();
     let runs = facts.unit(units::rke2_unit(role)).known().is_some_and(|unit| unit.active == Active::Active);
-    let mut pass = Pass { config, facts, is_new, taken: taken(&wishes, facts), waiting: Vec::new() };
+    let taken = taken(&wishes, facts);
+    let mut pass = Pass { config, facts, wishes: &wishes, is_new, taken, waiting: Vec::new() };
     let mut passage = Passage::Free;
     for wish in &wishes {
         let condition = pass.one(wish, decision);
         if condition.status != crate::plan::Status::True {
             pass.waiting.push(wish.mountpoint);
             decision.look_again_within(LOOK);
-            let seen_unmounted = !matches!(place(wish, facts), Observed::Unknown(_));
-            let needed = is_new || (wish.purpose != Purpose::Storage && (seen_unmounted || !runs));
-            passage = if needed { Passage::Held } else { passage };
+            if is_new || (wish.purpose != Purpose::Storage && lacks_its_disk(wish, facts, runs)) {
+                passage = Passage::Held;
+            }
         }
         decision.conditions.push(condition);
     }
@@ -94,6 +95,15 @@ pub fn decide(config: &Config, facts: &Facts, role: &Role, decision: &mut Decisi
         decision.reads.me = ASK_OWN;
     }
     passage
+}
+
+/// True if what RKE2 keeps at this mountpoint is on a disk, and that is not mounted: for RKE2 it is as if it had never
+/// been. A disk that is only wished for yet holds nothing of it.
+fn lacks_its_disk(wish: &Wish<'_>, facts: &Facts, runs: bool) -> bool {
+    let is_established = !facts.file(&mount_path(wish.mountpoint)).is_absent();
+    // RKE2 does not start without it, so while RKE2 runs it is there, seen or not.
+    let is_unseen = matches!(place(wish, facts), Observed::Unknown(_));
+    is_established && !(is_unseen && runs)
 }
 
 /// Where a wish stands, read off the machine.
@@ -113,7 +123,9 @@ enum Standing {
 struct Pass<'a> {
     config: &'a Config,
     facts: &'a Facts,
+    wishes: &'a [Wish<'a>],
     is_new: bool,
+    /// Identities and UUIDs of disks that have their purpose already.
     taken: Vec<(Purpose, String)>,
     /// Mountpoints that still lack their disk.
     waiting: Vec<&'a str>,
@@ -158,6 +170,7 @@ impl Pass<'_> {
         let own_uuid = own_uuid(self.config.service, self.config.vm.map(|vm| vm.0), wish.purpose);
         let taken: Vec<String> =
             self.taken.iter().filter(|t| t.0 != wish.purpose).map(|t| t.1.clone()).collect();
+        let others = self.wishes.iter().filter(|other| other.purpose != wish.purpose);
         let choosing = Choosing {
             disks,
             vm: self.config.vm,
@@ -165,6 +178,7 @@ impl Pass<'_> {
             is_new: self.is_new,
             own_uuid: &own_uuid,
             taken: &taken,
+            named: &others.map(|other| other.device).collect::<Vec<_>>(),
         };
         match choosing.choose(wish) {
             Ok(Choice::Mount { disk, uuid, filesystem }) => {
@@ -250,7 +264,7 @@ impl Pass<'_> {
             return Condition::unmet(kind(wish), "Mounting", message);
         }
         if let (Some(uuid), Observed::Known(disks)) = (uuid, &self.facts.disks)
-            && !holds(disks, uuid)
+            && !may_hold(disks, uuid)
         {
             let message = format!(
                 "the disk of {} (file system {uuid}) is not attached, and no other takes its place: attach it, or to begin with another remove {} and {}",
@@ -353,13 +367,10 @@ fn taken(wishes: &[Wish<'_>], facts: &Facts) -> Vec<(Purpose, String)> {
     taken
 }
 
-/// True if a disk has this file system; also if one could not be read, for it may be that one.
-fn holds(disks: &Disks, uuid: &str) -> bool {
-    disks.devices.iter().any(|disk| match &disk.contents {
-        Observed::Known(contents) => contents.only().is_some_and(|only| only.uuid.as_deref() == Some(uuid)),
-        Observed::Absent => false,
-        Observed::Unknown(_) => disk.uses.is_empty(),
-    })
+/// True if a disk has this file system, or could not be read, for it may be that one.
+fn may_hold(disks: &Disks, uuid: &str) -> bool {
+    let is_unread = |disk: &Disk| disk.uses.is_empty() && matches!(disk.contents, Observed::Unknown(_));
+    disks.with_uuid(uuid).next().is_some() || disks.devices.iter().any(is_unread)
 }
 
 fn kind(wish: &Wish<'_>) -> &'static str {

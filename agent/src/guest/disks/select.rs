@@ -50,6 +50,8 @@ pub struct Choosing<'a> {
     pub own_uuid: &'a str,
     /// Identities and UUIDs of disks that are for another purpose.
     pub taken: &'a [String],
+    /// How the disks of other purposes are named: none of them is the only blank one.
+    pub named: &'a [&'a Selector],
 }
 
 impl<'a> Choosing<'a> {
@@ -88,6 +90,11 @@ impl<'a> Choosing<'a> {
             if self.taken.iter().any(|taken| taken == uuid) {
                 let message = format!("{path} is for another purpose: name another disk in {variable}");
                 return Err(refusal("DiskTaken", message));
+            }
+            if let Some(twin) = self.disks.with_uuid(uuid).find(|twin| *twin != disk) {
+                let message =
+                    format!("{path} and {} are copies of one file system ({uuid}): detach one", twin.path());
+                return Err(refusal("DiskAmbiguous", message));
             }
             if !may_wipe || uuid == self.own_uuid {
                 return Ok(Choice::Mount { disk, uuid, filesystem });
@@ -160,7 +167,9 @@ impl<'a> Choosing<'a> {
             return Err(unknown(why));
         }
         let is_blank = |disk: &&Disk| disk.contents.known() == Some(&Contents::Blank);
-        let free = |disk: &&Disk| !self.taken.contains(&disk.identity());
+        let named = self.named.iter().filter(|named| ***named != Selector::Blank);
+        let named: Vec<&Disk> = named.filter_map(|named| self.find(named).ok()).collect();
+        let free = |disk: &&Disk| !self.taken.contains(&disk.identity()) && !named.contains(disk);
         Ok(self.candidates().filter(is_blank).filter(free).collect())
     }
 
