@@ -12,7 +12,6 @@ use anyhow::{Context, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{command, disks, files};
-use crate::context::Purpose;
 use crate::facts::{Contents, Disks, Observed, Place};
 use crate::guest::disks::{Record, Stage};
 
@@ -23,11 +22,7 @@ const LIMIT: Duration = Duration::from_secs(24 * 3600);
 ///
 /// # Errors
 /// Why it was not formatted; the record then says whether it may be tried again.
-pub async fn format(purpose: Purpose) -> anyhow::Result<()> {
-    format_by(Path::new(&Record::path(purpose.name()))).await
-}
-
-async fn format_by(path: &Path) -> anyhow::Result<()> {
+pub async fn format(path: &Path) -> anyhow::Result<()> {
     let mut record = match files::read(path) {
         Observed::Known(file) => Record::parse(file.content.expose()).map_err(anyhow::Error::msg)?,
         Observed::Absent => bail!("there is no {}: nothing is to be formatted", path.display()),
