@@ -33,6 +33,8 @@ pub struct Interests {
     pub routes: Vec<String>,
     /// Interfaces on which to listen for other virtual routers.
     pub routers: Vec<String>,
+    /// Mountpoints; while there are any, [`Facts::disks`] is looked at.
+    pub mountpoints: Vec<String>,
     /// `host:port` of the supervisor that this node will join through; asked for its CA bundle while it matters.
     pub supervisor: Option<String>,
 }

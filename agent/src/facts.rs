@@ -1,9 +1,12 @@
 //! One observation of the world: what a decider may know. Values only; the shell fills them in.
 
+mod disks;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+pub use self::disks::{Contents, Disk, Disks, Place, Signature, Use};
 use crate::plan::Secret;
 use crate::service::{Networks, Service, Vm};
 use crate::vrrp::Heard;
@@ -310,6 +313,8 @@ pub struct Facts {
     pub links: Observed<Vec<Link>>,
     /// The ways out, where a decider named the interfaces.
     pub routes: Observed<Routes>,
+    /// Disks, where a decider named mountpoints.
+    pub disks: Observed<Disks>,
     /// The cluster.
     pub kubernetes: Kubernetes,
     /// The supervisor named in the interests: hash of the CA bundle at its `/cacerts` (`K10` form's hash). Absent if

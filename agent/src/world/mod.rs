@@ -17,6 +17,8 @@ mod context_disk;
 mod context_reader;
 pub mod context_source;
 mod ears;
+mod disk_jobs;
+pub mod disks;
 mod events;
 pub mod files;
 mod haproxy;
@@ -46,6 +48,8 @@ use tokio::time::Instant;
 use self::cloud::Cloud;
 pub use self::context_reader::ContextReader;
 use self::ears::Ears;
+pub use self::disk_jobs::{format, grow};
+use self::disks::BlockDevices;
 use self::events::{Events, Woken};
 use self::journal::Journal;
 use self::kubernetes::Cluster;
@@ -72,6 +76,7 @@ pub struct Machine {
     systemd: Systemd,
     cluster: Cluster,
     supervisor: Supervisor,
+    disks: BlockDevices,
     /// Only the loop takes over the process's signals.
     events: Option<Events>,
     moved: Arc<Notify>,
@@ -92,6 +97,7 @@ impl Machine {
             systemd: Systemd::new(Watches::new(Arc::clone(&moved))),
             cluster: Cluster::new(Arc::clone(&moved)),
             supervisor: Supervisor::new(Arc::clone(&moved)),
+            disks: BlockDevices::new(Arc::clone(&moved)),
             events: None,
             ears: Ears::new(Arc::clone(&moved)),
             moved,
@@ -172,17 +178,18 @@ impl World for Machine {
             .known()
             .and_then(|read| read.as_ref().ok())
             .and_then(|i| i.node_name.clone());
-        let ((me, service, networks), units, kubernetes, supervisor, haproxy, routes) = tokio::join!(
+        let ((me, service, networks), units, kubernetes, supervisor, haproxy, routes, disks) = tokio::join!(
             self.cloud.observe(&context, token, reads, now),
             self.systemd.observe(&interests.units),
             self.cluster.observe(node.as_deref(), reads, now),
             self.supervisor.observe(interests.supervisor.as_deref()),
             haproxy_stats(interests),
             routes::read(&interests.routes),
+            self.disks.observe(&interests.mountpoints),
         );
         facts.context = context;
         facts.vrrp = vrrp_states(&units, &facts.links);
-        Facts { me, service, networks, units, kubernetes, supervisor, haproxy, routes, ..facts }
+        Facts { me, service, networks, units, kubernetes, supervisor, haproxy, routes, disks, ..facts }
     }
 
     async fn apply(&mut self, effect: &Effect) -> Result<(), String> {

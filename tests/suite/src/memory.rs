@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oneke_agent::driver::{Event, Interests, Report, World};
 use oneke_agent::facts::{
-    Active, Facts, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Observed, Unit,
+    Active, Disks, Facts, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Observed, Unit,
 };
 use oneke_agent::plan::{Effect, Reads, Secret};
 
@@ -70,6 +70,7 @@ impl World for Memory {
                     (key.clone(), Observed::Known(value))
                 })
                 .collect(),
+            disks: Observed::Known(Disks::mounted(&interests.mountpoints)),
             haproxy: if running("haproxy.service") {
                 Observed::Known(HaproxyStats::default())
             } else {

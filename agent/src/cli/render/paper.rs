@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::recorded::Recorded;
 use crate::context::{Config, Nic};
 use crate::driver::{Event, Interests, Report, World};
-use crate::facts::{Active, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Routes, Unit};
+use crate::facts::{Active, Disks, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Routes, Unit};
 use crate::guest;
 use crate::plan::{Attributes, Content, Effect, Reads, Secret};
 use crate::service::{Networks, Role, Service, ServiceNode, ServiceRole, Vm, VmId, VmNic, state};
@@ -139,6 +139,7 @@ impl World for Paper {
             // Which file configures a NIC is not known offline, nor that /etc/resolv.conf is a link.
             routes: Observed::Known(self.routes.clone()),
             links: Observed::Known(self.links.clone()),
+            disks: Observed::Known(Disks::mounted(&interests.mountpoints)),
             kubernetes: Kubernetes {
                 readyz: Observed::Absent,
                 node: Observed::Absent,

@@ -74,11 +74,7 @@ fn node() -> NodeConfig {
         fallback_gw: None,
         fallback_dns: None,
         token_mode: TokenMode::Sealed,
-        storage: StorageConfig {
-            device: None,
-            filesystem: "xfs".into(),
-            mountpoint: "/var/lib/longhorn".into(),
-        },
+        storage: StorageConfig::default(),
     }
 }
 
