@@ -10,8 +10,10 @@
 //! Where a node stands is read off its disk at each pass; nothing else is remembered.
 
 pub mod address;
+mod certificates;
 mod entry;
 pub mod files;
+mod health;
 mod host;
 pub mod kubeconfig;
 mod lead;
@@ -49,6 +51,7 @@ pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
     let files = [CONFIG, JOIN_SEED].into_iter().map(str::to_owned);
     interests.files.extend(files.chain(paths(config, role)));
     host::interests(config, role, interests);
+    health::interests(config, role, interests);
     interests.units.push(unit(role).to_owned());
     interests.exists.push(trace(role).to_owned());
     if *role == Role::Master {

@@ -16,6 +16,7 @@ mod command;
 mod context_disk;
 mod context_reader;
 pub mod context_source;
+mod etcd;
 mod events;
 pub mod files;
 mod haproxy;
@@ -30,6 +31,7 @@ pub mod status_file;
 mod supervisor;
 mod symlinks;
 mod sysctls;
+mod timedate;
 mod unit_events;
 mod units;
 mod vrrp;
@@ -70,6 +72,7 @@ pub struct Machine {
     systemd: Systemd,
     cluster: Cluster,
     supervisor: Supervisor,
+    etcd: etcd::Member,
     /// Only the loop takes over the process's signals.
     events: Option<Events>,
     moved: Arc<Notify>,
@@ -89,6 +92,7 @@ impl Machine {
             systemd: Systemd::new(Watches::new(Arc::clone(&moved))),
             cluster: Cluster::new(Arc::clone(&moved)),
             supervisor: Supervisor::new(Arc::clone(&moved)),
+            etcd: etcd::Member::new(Arc::clone(&moved)),
             events: None,
             moved,
             watches_addresses: false,
@@ -174,6 +178,12 @@ impl World for Machine {
             self.supervisor.observe(interests.supervisor.as_deref()),
             haproxy_stats(interests),
             routes::read(&interests.routes),
+        );
+        let asked = reads.addons.filter(|_| interests.etcd);
+        (facts.workloads, facts.etcd, facts.clock) = tokio::join!(
+            self.cluster.workloads(&interests.workloads, reads, now),
+            self.etcd.observe(asked, now),
+            timedate::read(interests.clock),
         );
         facts.context = context;
         facts.vrrp = vrrp_states(&units, &facts.links);

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+pub use crate::facts::Workload;
+
 /// An add-on.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +40,7 @@ pub struct Addon {
     /// What a node needs for it.
     #[serde(default)]
     pub node: Preparation,
-    /// What proves that it works.
+    /// What proves that it works: healthy when all its Pods are available.
     pub healthy: Vec<Workload>,
     /// Variables that only this add-on reads.
     #[serde(default)]
@@ -108,18 +110,6 @@ pub struct Preparation {
     /// Arguments of the kubelet, on every node.
     #[serde(default)]
     pub kubelet: Vec<String>,
-}
-
-/// A workload that is healthy when all its Pods are available.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Workload {
-    /// Deployment, DaemonSet or StatefulSet.
-    pub kind: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
 }
 
 /// A variable that only one add-on reads.
