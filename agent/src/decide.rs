@@ -34,7 +34,9 @@ pub fn interests(config: Option<&Config>, role: Option<&Role>, facts: &Facts) ->
     if let (Some(config), Some(role)) = (config, role) {
         match role {
             Role::Vnf => vnf::interests(config, &facts.links, &mut interests),
-            Role::Master | Role::Worker(_) | Role::Storage => node::interests(config, role, &mut interests),
+            Role::Master | Role::Worker(_) | Role::Storage => {
+                node::interests(config, role, facts, &mut interests)
+            }
         }
     }
     interests

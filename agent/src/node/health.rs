@@ -43,7 +43,10 @@ pub fn node(node: &Node<'_>, decision: &mut Decision) {
     decision.conditions.push(match &seen.no_network {
         Some(why) => {
             let what = match node.config.node.cni.as_str() {
-                "none" => "ONEAPP_K8S_CNI_PLUGIN is none: install a network yourself".to_owned(),
+                "none" => {
+                    "ONEAPP_K8S_CNI_PLUGIN is none: it comes with an add-on that is a network, or by you"
+                        .to_owned()
+                }
                 plugin => {
                     format!("{plugin} comes up by itself once its Pods run: kubectl -n kube-system get pods")
                 }

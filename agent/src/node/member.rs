@@ -6,7 +6,9 @@ use crate::facts::Observed;
 use crate::plan::{Condition, Decision, Effect};
 use crate::service::{Role, names};
 
-use super::{Node, OnDisk, certificates, cluster_id, forget_joining, health, kubeconfig, lead, publish};
+use super::{
+    Node, OnDisk, certificates, cluster_id, follow, forget_joining, health, kubeconfig, lead, publish,
+};
 
 /// How often the cluster's API is asked until this node is Ready, and afterwards.
 const ASK_UNTIL_READY: Duration = Duration::from_millis(500);
@@ -24,6 +26,7 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     ));
     enable(node, decision);
     node.keep_running(decision);
+    follow::decide(node, disk, decision);
     let ready = node_ready(node, decision);
     health::node(node, decision);
     certificates::decide(node, decision);
