@@ -45,7 +45,7 @@ pub fn interests(config: Option<&Config>, role: Option<&Role>, facts: &Facts) ->
         match role {
             Role::Vnf => vnf::interests(config, &facts.links, &mut interests),
             Role::Master | Role::Worker(_) | Role::Storage => {
-                node::interests(config, role, &mut interests);
+                node::interests(config, role, facts, &mut interests);
                 guest::disks::interests(config, role, &mut interests);
             }
         }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::{Config, Problem, Vars};
 use crate::decide::{decide, interests, role_of};
-use crate::facts::{Facts, Observed};
+use crate::facts::{Facts, Observed, Workload};
 use crate::plan::{Condition, Decision, Effect, Reads, Status, Table};
 use crate::service::{Role, VmId};
 
@@ -35,6 +35,12 @@ pub struct Interests {
     pub routers: Vec<String>,
     /// Mountpoints; while there are any, [`Facts::disks`] is looked at.
     pub mountpoints: Vec<String>,
+    /// Workloads of the cluster, asked as often as [`Reads::addons`] says.
+    pub workloads: Vec<Workload>,
+    /// Whether this machine has an etcd member to ask, likewise.
+    pub etcd: bool,
+    /// Whether the clock matters.
+    pub clock: bool,
     /// `host:port` of the supervisor that this node will join through; asked for its CA bundle while it matters.
     pub supervisor: Option<String>,
 }
@@ -240,6 +246,7 @@ impl Driver {
         report.conditions = decision
             .conditions
             .iter()
+            .chain(&decision.told)
             .map(|c| Standing { condition: c.clone(), since: facts.wall })
             .collect();
         (decision, report)

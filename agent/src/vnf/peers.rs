@@ -48,7 +48,9 @@ pub fn of(config: &Config, facts: &Facts, names: &Names) -> Result<Peers, String
         return Ok(Peers::new());
     }
     let memory = in_force(facts);
-    let waits = || String::from("ONEAPP_VNF_KEEPALIVED_UNICAST is YES: waiting for OneGate to name the other vnf VMs");
+    let waits = || {
+        String::from("ONEAPP_VNF_KEEPALIVED_UNICAST is YES: waiting for OneGate to name the other vnf VMs")
+    };
     if config.vnf.source == Source::Networks {
         let leased = facts.networks.last.known().and_then(|networks| leased(config, networks));
         return leased.or(memory).ok_or_else(waits);

@@ -16,9 +16,10 @@ mod command;
 mod context_disk;
 mod context_reader;
 pub mod context_source;
-mod ears;
 mod disk_jobs;
 pub mod disks;
+mod ears;
+mod etcd;
 mod events;
 pub mod files;
 mod haproxy;
@@ -33,6 +34,7 @@ pub mod status_file;
 mod supervisor;
 mod symlinks;
 mod sysctls;
+mod timedate;
 mod unit_events;
 mod units;
 mod vrrp;
@@ -47,9 +49,9 @@ use tokio::time::Instant;
 
 use self::cloud::Cloud;
 pub use self::context_reader::ContextReader;
-use self::ears::Ears;
 pub use self::disk_jobs::{format, grow};
 use self::disks::BlockDevices;
+use self::ears::Ears;
 use self::events::{Events, Woken};
 use self::journal::Journal;
 use self::kubernetes::Cluster;
@@ -77,6 +79,7 @@ pub struct Machine {
     cluster: Cluster,
     supervisor: Supervisor,
     disks: BlockDevices,
+    etcd: etcd::Member,
     /// Only the loop takes over the process's signals.
     events: Option<Events>,
     moved: Arc<Notify>,
@@ -98,6 +101,7 @@ impl Machine {
             cluster: Cluster::new(Arc::clone(&moved)),
             supervisor: Supervisor::new(Arc::clone(&moved)),
             disks: BlockDevices::new(Arc::clone(&moved)),
+            etcd: etcd::Member::new(Arc::clone(&moved)),
             events: None,
             ears: Ears::new(Arc::clone(&moved)),
             moved,
@@ -186,6 +190,12 @@ impl World for Machine {
             haproxy_stats(interests),
             routes::read(&interests.routes),
             self.disks.observe(&interests.mountpoints),
+        );
+        let asked = reads.addons.filter(|_| interests.etcd);
+        (facts.workloads, facts.etcd, facts.clock) = tokio::join!(
+            self.cluster.workloads(&interests.workloads, reads, now),
+            self.etcd.observe(asked, now),
+            timedate::read(interests.clock),
         );
         facts.context = context;
         facts.vrrp = vrrp_states(&units, &facts.links);

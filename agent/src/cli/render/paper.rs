@@ -145,6 +145,9 @@ impl World for Paper {
                 node: Observed::Absent,
                 lease: Observed::Absent,
             },
+            workloads: BTreeMap::new(),
+            etcd: Observed::Absent,
+            clock: Observed::Absent,
             // Nobody can be asked offline, so nobody is held against his token.
             supervisor: Observed::Absent,
             haproxy: Observed::Absent,
