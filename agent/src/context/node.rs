@@ -108,6 +108,8 @@ pub struct NodeConfig {
     pub publish_kubeconfig: PublishKubeconfig,
     /// `ONEAPP_K8S_EXTERNAL_LB`.
     pub external_lb: bool,
+    /// `ONEAPP_K8S_JOIN_BATCH`.
+    pub join_batch: u32,
 }
 
 /// Where a vnf listens, as a node publishes it.
@@ -180,6 +182,7 @@ impl NodeConfig {
             node_nic: NodeNic::read(reader, nics),
             publish_kubeconfig: PublishKubeconfig::read(reader),
             external_lb: settings::external_lb(reader),
+            join_batch: settings::join_batch(reader),
             eth0_vip0,
             eth1_vip0,
         }
