@@ -63,8 +63,8 @@ use self::units::{Job, Systemd, Units};
 use crate::driver::{Event, Interests, Report, World};
 use crate::facts::{Active, Facts, HaproxyStats, Link, Observed, VrrpState};
 use crate::identity::Identity;
-use crate::plan::{Effect, Reads, Sealing};
-use crate::service::AttributeValue;
+use crate::plan::{Attributes, Effect, Reads, Sealing};
+use crate::service::{AttributeValue, VmId};
 
 /// How often a new context is looked for between two passes; also how often the watchdog is fed while nothing happens.
 const LOOK_AT_CONTEXT: Duration = Duration::from_secs(10);
@@ -207,6 +207,18 @@ impl World for Machine {
         let outcome = self.try_apply(effect).await.map_err(|error| format!("{error:#}"));
         self.journal.effect(effect, &outcome, clock::now());
         outcome
+    }
+
+    async fn publish_on(&mut self, others: &[(VmId, &Attributes)]) -> Vec<Result<(), String>> {
+        notify::watchdog();
+        let outcomes = self.cloud.publish_on(others).await;
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.map_err(|error| format!("{error:#}")));
+        let outcomes: Vec<_> = outcomes.collect();
+        for ((vm, attributes), outcome) in others.iter().zip(&outcomes) {
+            let effect = Effect::Publish { vm: Some(*vm), attributes: (*attributes).clone() };
+            self.journal.effect(&effect, outcome, clock::now());
+        }
+        outcomes
     }
 
     async fn report(&mut self, report: &Report) {

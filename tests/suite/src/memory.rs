@@ -101,7 +101,7 @@ impl World for Memory {
             Effect::SetSysctl { key, value } => drop(self.sysctls.insert(key.clone(), value.clone())),
             Effect::Publish { vm: None, attributes } => {
                 if let Observed::Known(me) = &mut self.facts.me.last {
-                    let own = me.attributes.get_or_insert_default();
+                    let own = std::sync::Arc::make_mut(me).attributes.get_or_insert_default();
                     own.extend(
                         attributes
                             .iter()

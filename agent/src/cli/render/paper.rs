@@ -128,9 +128,9 @@ impl World for Paper {
             wall: 0,
             context: Observed::Known(self.context.clone()),
             entropy: clock::entropy(),
-            me: read(self.me.clone(), self.now),
-            service: read(self.service.clone(), self.now),
-            networks: read(self.networks.clone(), self.now),
+            me: Reading::of(self.me.clone(), self.now),
+            service: Reading::of(self.service.clone(), self.now),
+            networks: Reading::of(self.networks.clone(), self.now),
             files,
             units,
             exists,
@@ -204,10 +204,6 @@ impl World for Paper {
 
 fn present<T>(value: Option<T>) -> Observed<T> {
     value.map_or(Observed::Absent, Observed::Known)
-}
-
-fn read<T>(value: T, now: Moment) -> Reading<T> {
-    Reading { last: Observed::Known(value), at: Some(now), fault: None }
 }
 
 fn link_of(nic: &Nic) -> Link {
