@@ -148,6 +148,7 @@ impl Front {
                     // A machine whose thread has ended shows it in its view.
                     let _ = machines.order(vm.0, order);
                 }
+                plain.speak(&front);
                 front.note_ready();
             }
         };

@@ -27,6 +27,8 @@ pub const OUTSIDE: SocketAddr =
 pub struct Plain {
     roles: BTreeSet<String>,
     vms: BTreeSet<u32>,
+    /// Those of them that have not said that they are ready.
+    silent: BTreeSet<u32>,
 }
 
 impl Plain {
@@ -39,7 +41,7 @@ impl Plain {
             serve("servers", PORTS.map(|port| ([0, 0, 0, 0], port).into()).collect())?;
             serve("client", vec![OUTSIDE])?;
         }
-        Ok(Self { roles: scene.plain.clone(), vms: BTreeSet::new() })
+        Ok(Self { roles: scene.plain.clone(), vms: BTreeSet::new(), silent: BTreeSet::new() })
     }
 
     /// Does what an event asks of a plain server; false if it is about a machine.
@@ -47,9 +49,8 @@ impl Plain {
         match event {
             Event::PowerOn(start) if start.role.as_ref().is_some_and(|role| self.roles.contains(role)) => {
                 self.vms.insert(start.vm.0);
-                let ready = [("READY".to_owned(), "YES".to_owned())];
-                let addresses = start.nics.iter().try_for_each(|nic| network::add_server(nic.ip));
-                if let Err(error) = addresses.and_then(|()| front.say_as(start.vm.0, &ready)) {
+                self.silent.insert(start.vm.0);
+                if let Err(error) = start.nics.iter().try_for_each(|nic| network::add_server(nic.ip)) {
                     eprintln!("oneke-lab: the plain server {}: {error:#}", start.vm);
                 }
                 true
@@ -65,6 +66,25 @@ impl Plain {
             | Event::Destroy { vm }
             | Event::ContextChanged { vm, .. } => self.vms.contains(&vm.0),
         }
+    }
+
+    /// Says READY for those that have not, once a real master has if there is to be one: no master founds a cluster in a
+    /// service where a node says that it is in one.
+    pub fn speak(&mut self, front: &Front) {
+        if self.silent.is_empty() {
+            return;
+        }
+        let waits = front.with(|cloud, _| {
+            let is_master = |vm: &&oneke_cloud::Vm| {
+                vm.membership.as_ref().is_some_and(|(_, role)| role == "master" && !self.roles.contains(role))
+            };
+            let is_ready = |vm: &oneke_cloud::Vm| vm.user_template.text("READY") == Some("YES");
+            let masters: Vec<bool> = cloud.vms().filter(is_master).map(is_ready).collect();
+            !masters.is_empty() && !masters.contains(&true)
+        });
+        let ready = [("READY".to_owned(), "YES".to_owned())];
+        // One that OneGate did not hear says it again.
+        self.silent.retain(|vm| waits || front.say_as(*vm, &ready).is_err());
     }
 }
 

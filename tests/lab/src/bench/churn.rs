@@ -30,8 +30,8 @@ impl Default for Options {
     }
 }
 
-/// Half of the servers stand all the time, the others change one after the other; each change is waited for in the
-/// HAProxy that holds the address.
+/// Half of the servers stand all the time, the others come and go together; each change is waited for in the HAProxy
+/// that holds the address.
 ///
 /// # Errors
 /// When a connection fails, or a change does not arrive in three minutes.
@@ -55,19 +55,27 @@ pub fn measure(lab: &mut Lab, options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// All movers at once: what one pass of the agent has to do at a time.
 fn change(lab: &mut Lab, movers: &[Place], holder: u32, options: &Options) -> Result<()> {
-    for number in 0..options.changes {
-        let place = movers[number as usize % movers.len()];
-        let stands = (number as usize / movers.len()).is_multiple_of(2);
-        offer(lab, &place, stands)?;
+    let mut done = 0;
+    while done < options.changes {
+        let stands = (done as usize / movers.len()).is_multiple_of(2);
+        let now: Vec<Place> = movers.iter().take((options.changes - done) as usize).copied().collect();
+        for place in &now {
+            offer(lab, place, stands)?;
+        }
         lab.wait("the change is in HAProxy", Duration::from_secs(180), |lab, _| {
-            Behind::ask(lab, holder).is_ok_and(|behind| behind.serves(&place) == stands)
+            Behind::ask(lab, holder)
+                .is_ok_and(|behind| now.iter().all(|place| behind.serves(place) == stands))
         })?;
         // Reloads are spread evenly over the changes.
-        let due = |number: u32| u64::from(number) * u64::from(options.reloads) / u64::from(options.changes);
-        for _ in due(number)..due(number + 1) {
+        let due = |changes: u32| changes * options.reloads / options.changes;
+        let before = done;
+        done += now.len() as u32;
+        for _ in due(before)..due(done) {
             lab.run_inside(holder, &["systemctl", "reload", "haproxy"])?;
         }
+        lab.progress.say(&format!("{done} changes"));
     }
     Ok(())
 }

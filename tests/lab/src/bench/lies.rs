@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use oneke_cloud::{Faults, VmId};
+use oneke_cloud::{Faults, Kind, VmId};
 
 use super::{judge, load, set_stage};
 use crate::backends::{Behind, Place};
@@ -41,9 +41,14 @@ pub fn measure(lab: &mut Lab, options: &Options) -> Result<()> {
     let (began, probe, mut looks) = (Instant::now(), load(options.rate)?, 0);
     let mut outcome = Ok(());
     for (name, fault) in faults {
-        lab.progress.say(&format!("OneGate: {name}"));
+        let asked = service_reads(lab);
         lab.set_faults(fault);
         outcome = watch(lab, &vnf, &places, length, &mut looks);
+        lab.progress.say(&format!(
+            "OneGate {name}: {:.0} s; the service was read {} times",
+            length.as_secs_f64(),
+            service_reads(lab) - asked
+        ));
         if outcome.is_err() {
             break;
         }
@@ -79,6 +84,11 @@ fn faults(places: &[Place]) -> Vec<(&'static str, Faults)> {
         ),
         ("knows no service", Faults { oneflow_down: true, ..nothing() }),
     ]
+}
+
+fn service_reads(lab: &Lab) -> u64 {
+    let requests = lab.front.requests();
+    [Kind::Service, Kind::ServiceExtended].iter().filter_map(|kind| requests.get(kind)).sum()
 }
 
 fn watch(lab: &mut Lab, vnf: &[u32], places: &[Place], length: Duration, looks: &mut u32) -> Result<()> {
