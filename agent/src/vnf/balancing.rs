@@ -104,15 +104,18 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
 /// HAProxy runs with this configuration: by a reload what only a reload changes, the offered servers as it runs. One
 /// that does not answer on its socket is reloaded for everything.
 fn keep_running(config: &HaproxyConfig, rendered: &Rendered, facts: &Facts, decision: &mut Decision) {
-    let whole = digest_of(&rendered.text);
-    let remembered = facts.unit(haproxy::UNIT).known().is_some_and(|unit| unit.loaded.as_ref() == Some(&whole));
+    // Remembered in the order of what it takes to change it: the second half counts only where HAProxy is silent.
+    let whole = format!("{} {}", rendered.fixed, digest_of(&rendered.text));
+    let told = facts.unit(haproxy::UNIT).known().and_then(|unit| unit.loaded.as_deref()).unwrap_or_default();
     let running = facts.haproxy.known();
-    let has_fixed = running.is_some_and(|running| running.loaded.as_ref() == Some(&rendered.fixed));
-    let is_loaded = if running.is_some() { has_fixed } else { remembered };
+    let is_loaded = match running {
+        Some(running) => running.loaded.as_ref() == Some(&rendered.fixed),
+        None => told == whole,
+    };
     let loading = Loading { digest: &whole, is_loaded, how: Load::Reload };
     let before = decision.effects.len();
     let standing = daemons::keep_loaded(haproxy::UNIT, &loading, facts, decision);
-    let refused = standing.serves() && remembered && !is_loaded;
+    let refused = standing.serves() && !is_loaded && told.starts_with(&rendered.fixed);
     let mut live = running.map(|running| live::reconcile(&rendered.live, running)).unwrap_or_default();
     if refused {
         // What runs goes on being served; balancers that it does not have wait.

@@ -4,5 +4,6 @@
 mod golden;
 mod machine;
 mod owners;
+mod running;
 mod scenarios;
 mod upkeep;
