@@ -113,7 +113,7 @@ pub enum Effect {
         unit: String,
         /// Reload if the unit can and runs; else (re)start it.
         how: Load,
-        /// [`digest`] of the configuration that is loaded by this.
+        /// Names the configuration that is loaded by this, mostly its [`digest`].
         digest: String,
     },
     /// Change the servers of the running HAProxy, in order, without a reload. If it refuses one, or does not answer, its
@@ -121,7 +121,7 @@ pub enum Effect {
     SetServers {
         /// What changes.
         changes: Vec<ServerChange>,
-        /// [`digest`] of the whole configuration, remembered if the unit is reloaded.
+        /// Names the configuration, remembered if the unit is reloaded.
         digest: String,
     },
     /// Set a kernel parameter, `net.ipv4.ip_forward` form.

@@ -10,7 +10,7 @@ use super::{daemons, digest_of, haproxy, keepalived, live, lvs, public};
 use crate::context::Config;
 use crate::context::vnf::{HaproxyConfig, Source};
 use crate::facts::{Facts, Observed};
-use crate::plan::{Checker, Condition, Decision, Effect, Load, ServerChange};
+use crate::plan::{Checker, Condition, Decision, Effect, Load};
 use crate::service::digest::Digest;
 use crate::service::names;
 use crate::service::offers::Testimony;
@@ -77,11 +77,7 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
     let in_force = evidence.apply(&listeners, memory);
     let rendered = haproxy::render(haproxy, &in_force);
     let InForce { backends, as_of } = in_force;
-    let file = public(haproxy::PATH, 0o644, rendered.text.clone(), Some(Checker::Haproxy));
-    match daemons::keep_file(file, facts, decision) {
-        Err(why) => decision.conditions.push(Condition::unknown(RUNNING, "FileUnseen", why)),
-        Ok(()) => keep_running(haproxy, &rendered, facts, decision),
-    }
+    keep_running(haproxy, &rendered, facts, decision);
     let count = |index: u16| -> usize {
         backends
             .iter()
@@ -104,28 +100,29 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
 /// HAProxy runs with this configuration: by a reload what only a reload changes, the offered servers as it runs. One
 /// that does not answer on its socket is reloaded for everything.
 fn keep_running(config: &HaproxyConfig, rendered: &Rendered, facts: &Facts, decision: &mut Decision) {
-    let whole = digest_of(&rendered.text);
-    let remembered =
-        facts.unit(haproxy::UNIT).known().is_some_and(|unit| unit.loaded.as_ref() == Some(&whole));
+    let digest = digest_of(&rendered.text);
     let running = facts.haproxy.known();
-    let has_fixed = running.is_some_and(|running| running.loaded.as_ref() == Some(&rendered.fixed));
-    let is_loaded = if running.is_some() { has_fixed } else { remembered };
-    let loading = Loading { digest: &whole, is_loaded, how: Load::Reload };
-    let before = decision.effects.len();
-    let standing = daemons::keep_loaded(haproxy::UNIT, &loading, facts, decision);
-    let refused = standing.serves() && remembered && !is_loaded;
+    let is_loaded = match running {
+        Some(running) => running.loaded.as_ref() == Some(&rendered.fixed),
+        None => facts.unit(haproxy::UNIT).known().is_some_and(|unit| unit.loaded.as_ref() == Some(&digest)),
+    };
     let mut live = running.map(|running| live::reconcile(&rendered.live, running)).unwrap_or_default();
-    if refused {
-        // What runs goes on being served; balancers that it does not have wait.
-        let runs =
-            |change: &ServerChange| running.is_some_and(|running| running.has_backend_of(&change.server));
-        live.changes.retain(runs);
+    if !is_loaded {
+        // Servers of balancers that do not run yet come with them.
+        live.changes.retain(|change| running.is_some_and(|running| running.has_backend_of(&change.server)));
     }
-    if (refused || standing == Standing::Serving) && !live.changes.is_empty() {
-        // Before the reload that may be refused again, and end the pass.
-        let changes = Effect::SetServers { changes: live.changes, digest: whole };
-        decision.effects.insert(before, changes);
+    let changes = Effect::SetServers { changes: live.changes.clone(), digest: digest.clone() };
+    let changes = Some(changes).filter(|_| !live.changes.is_empty());
+    // What is written is known after a crash. But a file that is refused must not hold up the servers of what runs.
+    let (first, last) = if is_loaded { (None, changes) } else { (changes, None) };
+    decision.effects.extend(first);
+    let file = public(haproxy::PATH, 0o644, rendered.text.clone(), Some(Checker::Haproxy));
+    if let Err(why) = daemons::keep_file(file, facts, decision) {
+        return decision.conditions.push(Condition::unknown(RUNNING, "FileUnseen", why));
     }
+    let loading = Loading { digest: &digest, is_loaded, how: Load::Reload };
+    let standing = daemons::keep_loaded(haproxy::UNIT, &loading, facts, decision);
+    decision.effects.extend(last.filter(|_| standing == Standing::Serving));
     let places: Vec<String> = config.balancers.iter().map(|b| format!("{}:{}", b.address, b.port)).collect();
     let mut serving = format!("listening on {}", places.join(", "));
     if live.leaving > 0 {
@@ -134,15 +131,7 @@ fn keep_running(config: &HaproxyConfig, rendered: &Rendered, facts: &Facts, deci
             "; {leaving} server(s) that nobody offers any more go with the last of their {connections} connection(s)"
         ));
     }
-    decision.conditions.push(if refused {
-        let message = format!(
-            "{} does not take its new configuration and serves its last good one: is a port taken? Tried again; see journalctl -u {0}",
-            haproxy::UNIT
-        );
-        Condition::unmet(RUNNING, "Refused", message)
-    } else {
-        standing.condition(RUNNING, haproxy::UNIT, serving)
-    });
+    decision.conditions.push(standing.condition(RUNNING, haproxy::UNIT, serving));
 }
 
 /// The servers of IPVS, which stand in Keepalived's file. Nothing is known of them if that could not be read.

@@ -101,11 +101,6 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// It runs, with this configuration or another one.
-    pub fn serves(&self) -> bool {
-        matches!(self, Self::Serving | Self::Reloading | Self::Loading)
-    }
-
     /// The condition, in the operator's words.
     pub fn condition(&self, kind: &str, unit: &str, serving: impl Into<String>) -> Condition {
         match self {

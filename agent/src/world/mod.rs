@@ -29,6 +29,7 @@ mod kubernetes;
 mod links;
 pub mod notify;
 pub mod onegate;
+pub mod ports;
 mod routes;
 pub mod status_file;
 mod supervisor;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use oneke_agent::driver::{Event, Interests, Report, World};
 use oneke_agent::facts::{
-    Active, Facts, Fault, FaultKind, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Link, Observed,
-    Reading, Unit, VrrpState,
+    Active, Facts, Fault, FaultKind, File, Kubernetes, KubernetesNode, Lease, Link, Observed, Reading, Unit,
+    VrrpState,
 };
 use oneke_agent::plan::{Attributes, Effect, Reads, Secret};
 use oneke_agent::service::{Service, Vm, VmId};
@@ -173,7 +173,7 @@ impl World for SimWorld {
             links: Observed::Known(links(&machine.context)),
             kubernetes: rebase_lease(&self.kubernetes, machine.booted),
             supervisor,
-            haproxy: if units[1] { Observed::Known(HaproxyStats::default()) } else { Observed::Absent },
+            haproxy: if units[1] { Observed::Known(machine.haproxy.clone()) } else { Observed::Absent },
             vrrp: if units[0] {
                 Observed::Known(BTreeMap::from([("oneke".to_owned(), VrrpState::Master)]))
             } else {
