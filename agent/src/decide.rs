@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::context::{Config, Vars};
 use crate::driver::Interests;
 use crate::facts::{Facts, Observed};
+use crate::guest::disks::Passage;
 use crate::identity::{self, Identity};
 use crate::plan::{Condition, Decision};
 use crate::service::Role;
@@ -43,7 +44,10 @@ pub fn interests(config: Option<&Config>, role: Option<&Role>, facts: &Facts) ->
     if let (Some(config), Some(role)) = (config, role) {
         match role {
             Role::Vnf => vnf::interests(config, &facts.links, &mut interests),
-            Role::Master | Role::Worker(_) | Role::Storage => node::interests(config, role, &mut interests),
+            Role::Master | Role::Worker(_) | Role::Storage => {
+                node::interests(config, role, facts, &mut interests);
+                guest::disks::interests(config, role, &mut interests);
+            }
         }
     }
     interests
@@ -67,7 +71,10 @@ pub fn decide(config: &Config, facts: &Facts) -> Decision {
                     vnf::decide(config, facts, &mut decision);
                 }
                 Role::Master | Role::Worker(_) | Role::Storage => {
-                    node::decide(config, facts, &role, &mut decision)
+                    // Without its disks RKE2 would start on the root file system, as a new node.
+                    if guest::disks::decide(config, facts, &role, &mut decision) == Passage::Free {
+                        node::decide(config, facts, &role, &mut decision)
+                    }
                 }
             }
             signals::decide(config, facts, &mut decision);
@@ -108,7 +115,7 @@ mod tests {
             r#"{{"VM":{{"ID":"6","NAME":"x","STATE":"3","LCM_STATE":"3","USER_TEMPLATE":{user_template},"TEMPLATE":{{}}}}}}"#
         );
         let mut facts = Facts { context: Observed::Known(Secret::new(context)), ..Facts::default() };
-        facts.me.last = Observed::Known(Vm::from_json(&text).unwrap());
+        facts.me = crate::facts::Reading::of(Vm::from_json(&text).unwrap(), facts.now);
         let file = |text: &str| crate::facts::File { mode: 0o644, content: Secret::new(text) };
         facts.files.insert(identity::PATH.into(), pinned.map(file));
         role_of(&facts)

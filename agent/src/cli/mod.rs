@@ -7,6 +7,7 @@
 mod check;
 mod context;
 mod diff;
+mod disk;
 mod docs;
 mod input;
 mod kubeconfig;
@@ -85,9 +86,26 @@ enum Command {
     Context(Context),
     /// Print the cluster administrator's kubeconfig, leading to the control plane's endpoint; on a master, as root
     Kubeconfig(Kubeconfig),
+    /// Work on a data disk (started by systemd)
+    #[command(hide = true, subcommand)]
+    Disk(Disk),
     /// Print the manual's page of variables
     #[command(hide = true)]
     Docs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Disk {
+    /// Format the disk that the agent chose
+    Format {
+        /// What for: storage, etcd, ...
+        purpose: String,
+    },
+    /// Let a file system fill its disk
+    Grow {
+        /// Where it is mounted
+        mountpoint: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -187,6 +205,7 @@ pub fn main() -> ExitCode {
         Command::Render(arguments) => render::render(&arguments),
         Command::Context(arguments) => context::context(&arguments),
         Command::Kubeconfig(arguments) => kubeconfig::kubeconfig(&arguments),
+        Command::Disk(job) => disk::disk(&job),
         Command::Docs => docs::docs(),
     };
     let exit = outcome.unwrap_or_else(|error| {

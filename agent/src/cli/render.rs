@@ -121,7 +121,7 @@ mod tests {
         assert!(place("restart systemd-modules-load.service") > place("/etc/modules-load.d/"), "{told:#?}");
         assert!(place("set net.ipv4.ip_forward = 1").is_some(), "{told:#?}");
         let links = told.iter().filter(|told| told.starts_with("link ")).count();
-        assert_eq!(links, 13, "{told:#?}");
+        assert_eq!(links, 14, "{told:#?}");
         assert!(place("link ") < place("start rke2-server.service"), "{told:#?}");
         let once: std::collections::BTreeSet<&String> = told.iter().collect();
         assert_eq!(once.len(), told.len(), "nothing is done twice: {told:#?}");

@@ -118,7 +118,7 @@ pub(super) fn digest_on(facts: &Facts) -> Option<Digest> {
 }
 
 /// What OneGate told last of those who may offer servers, and its wall clock.
-fn testimony(config: &Config, facts: &Facts) -> Option<(Testimony, u64)> {
+pub(super) fn testimony(config: &Config, facts: &Facts) -> Option<(Testimony, u64)> {
     let at = |age: Option<Duration>| facts.wall.saturating_sub(age.unwrap_or_default().as_secs());
     if config.vnf.source == Source::Networks {
         let (networks, id) = (facts.networks.last.known()?, config.vrouter?);

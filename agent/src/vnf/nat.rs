@@ -34,7 +34,12 @@ pub fn render(config: Option<&NatConfig>, names: &Names) -> String {
     text.push_str("    }\n\n    chain postrouting {\n");
     text.push_str("        type nat hook postrouting priority srcnat; policy accept;\n");
     for nic in &config.outward {
-        text.push_str(&format!("        oifname \"{}\" masquerade\n", names.of(*nic)));
+        let name = names.of(*nic);
+        text.push_str(&match config.synced.as_ref().and_then(|synced| synced.get(nic)) {
+            // What this VM sends itself keeps its address: the virtual one may be elsewhere.
+            Some(vip) => format!("        oifname \"{name}\" fib saddr type != local snat to {vip}\n"),
+            None => format!("        oifname \"{name}\" masquerade\n"),
+        });
     }
     text.push_str("    }\n}\n");
     text

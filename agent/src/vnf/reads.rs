@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::balancing::Balanced;
+use super::peers;
 use crate::context::Config;
 use crate::context::vnf::Source;
 use crate::facts::Facts;
@@ -67,11 +68,7 @@ fn service(config: &Config, facts: &Facts, balanced: &Balanced) -> Option<Durati
         }
     });
     // Unicast peers come from the service, too, and change when the role is scaled.
-    let peers = config
-        .vnf
-        .vrrp
-        .unicast
-        .then(|| if known.is_none() { Duration::from_secs(10) } else { SHARE.saturating_mul(size) });
+    let peers = config.vnf.vrrp.unicast.then(|| peers::reading(config, facts, SHARE));
     [servers, peers].into_iter().flatten().min()
 }
 

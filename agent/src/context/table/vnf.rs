@@ -61,7 +61,7 @@ pub(super) const ADDRESSES: &[Variable] = &[
         "ONEAPP_VNF_KEEPALIVED_UNICAST",
         Form::Bool,
         "NO",
-        "Send adverts to the other vnf VMs one by one, where the network drops multicast.",
+        "Send adverts to the other vnf VMs one by one, where the network drops multicast. Needs a service: OneGate names the VMs. A VM that joins speaks only once the others know it, which takes up to four minutes.",
     ),
 ];
 
@@ -142,6 +142,12 @@ pub(super) const ROUTING: &[Variable] = &[
     )
     .input()
     .differs(INTERFACES),
+    new(
+        "ONEAPP_VNF_NAT4_CONNTRACK_SYNC",
+        Form::Bool,
+        "NO",
+        "Let translated sessions outlive a failover: the vnf VMs tell each other their sessions (conntrackd), and what leaves by a NIC with a virtual address takes that address instead of the VM's own.",
+    ),
     var("ONEAPP_VNF_NAT4_PORT_FWDn", Form::Forward, "A port that is forwarded, TCP and UDP.")
         .differs("A wrong one is refused, not dropped."),
     var("ONEAPP_VNF_DNS_ENABLED", Form::Bool, "Serve names with unbound.").default("NO").input(),

@@ -1,5 +1,6 @@
 //! Forwarding and NAT: `ONEAPP_VNF_ROUTER4_*`, `ONEAPP_VNF_NAT4_*`.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -9,6 +10,7 @@ use super::super::forms::port;
 use super::super::placeholder;
 use super::super::reader::Reader;
 use super::index_in;
+use super::vrrp::VrrpConfig;
 
 /// Which NICs forward packets.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -22,6 +24,8 @@ pub struct RouterConfig {
 pub struct NatConfig {
     /// NICs by index; what leaves by them takes their address.
     pub outward: Vec<u8>,
+    /// Where sessions shall outlive a failover: which address what leaves by a NIC takes, a virtual one, by NIC.
+    pub synced: Option<BTreeMap<u8, Ipv4Addr>>,
     /// Port forwards by their number.
     pub forwards: Vec<Forward>,
 }
@@ -47,14 +51,42 @@ pub(super) fn read_router(reader: &mut Reader<'_>, nics: &[Nic]) -> RouterConfig
     RouterConfig { forwarding: chosen(reader, "ONEAPP_VNF_ROUTER4_INTERFACES", true, nics) }
 }
 
-pub(super) fn read_nat(reader: &mut Reader<'_>, nics: &[Nic]) -> Option<NatConfig> {
+pub(super) fn read_nat(reader: &mut Reader<'_>, nics: &[Nic], vrrp: &VrrpConfig) -> Option<NatConfig> {
     if !reader.flag("ONEAPP_VNF_NAT4_ENABLED", false) {
         return None;
     }
-    Some(NatConfig {
-        outward: chosen(reader, "ONEAPP_VNF_NAT4_INTERFACES_OUT", false, nics),
-        forwards: forwards(reader, nics),
-    })
+    let outward = chosen(reader, "ONEAPP_VNF_NAT4_INTERFACES_OUT", false, nics);
+    let synced = synced(reader, nics, vrrp, &outward);
+    Some(NatConfig { synced, outward, forwards: forwards(reader, nics) })
+}
+
+/// The first virtual address of each NIC. One's own address does not move, and neither do sessions that took it.
+fn synced(
+    reader: &mut Reader<'_>,
+    nics: &[Nic],
+    vrrp: &VrrpConfig,
+    outward: &[u8],
+) -> Option<BTreeMap<u8, Ipv4Addr>> {
+    let name = "ONEAPP_VNF_NAT4_CONNTRACK_SYNC";
+    if !reader.flag(name, false) {
+        return None;
+    }
+    if vrrp.instances.is_empty() {
+        reader.warn(name, "no interface runs VRRP, so there is nobody to tell sessions to: it has no effect");
+        return None;
+    }
+    let carried = |nic: u8| {
+        let vips = vrrp.instances.iter().flat_map(|instance| &instance.vips);
+        vips.filter(move |vip| vip.nic == nic).map(|vip| vip.ip).next()
+    };
+    for nic in nics.iter().filter(|nic| outward.contains(&nic.index) && carried(nic.index).is_none()) {
+        let message = format!(
+            "{} has no virtual address: what leaves by it takes this VM's own, and does not outlive a failover",
+            nic.name()
+        );
+        reader.warn(name, message);
+    }
+    Some(outward.iter().filter_map(|nic| Some((*nic, carried(*nic)?))).collect())
 }
 
 fn chosen(reader: &mut Reader<'_>, name: &str, unset_is_all: bool, nics: &[Nic]) -> Vec<u8> {
