@@ -6,5 +6,6 @@ mod machine;
 mod neighbours;
 mod owners;
 mod scenarios;
+mod sessions;
 mod unicast;
 mod upkeep;
