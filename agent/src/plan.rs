@@ -310,13 +310,17 @@ pub struct Reads {
     pub me: Duration,
     /// `/service?extended`: dear. `None`: do not read it at all.
     pub service: Option<Duration>,
+    /// `/vrouter` and its networks, `/vnet/ID?extended`: dear. `None`: this VM is no virtual router, or needs them not.
+    pub networks: Option<Duration>,
     /// The Kubernetes API; `None`: there is nothing to ask yet.
     pub kubernetes: Option<Duration>,
+    /// The add-ons' workloads, and etcd's own word; `None`: nobody wants to know.
+    pub addons: Option<Duration>,
 }
 
 impl Default for Reads {
     fn default() -> Self {
-        Self { me: Duration::ZERO, service: None, kubernetes: None }
+        Self { me: Duration::ZERO, service: None, networks: None, kubernetes: None, addons: None }
     }
 }
 
@@ -331,6 +335,8 @@ pub struct Decision {
     pub conditions: Vec<Condition>,
     /// What is shown beside the conditions.
     pub tables: Vec<Table>,
+    /// What an operator wants to know of this node or its cluster, without Ready waiting for it.
+    pub told: Vec<Condition>,
     /// What this VM's own attributes shall say; `signals` publishes in one request what differs.
     pub publish: Attributes,
     /// What to read next time.

@@ -21,7 +21,10 @@ pub fn render(config: Option<&NatConfig>, names: &Names) -> String {
         "    chain prerouting {\n        type nat hook prerouting priority dstnat; policy accept;\n",
     );
     for forward in &config.forwards {
-        let to = forward.to.map_or_else(String::new, |to| format!("ip daddr {to} "));
+        let to = forward.to.map_or_else(String::new, |to| match to.prefix_len() {
+            32 => format!("ip daddr {} ", to.addr()),
+            _ => format!("ip daddr {to} "),
+        });
         let target_port = forward.target_port.map_or_else(String::new, |port| format!(":{port}"));
         for protocol in ["tcp", "udp"] {
             let (port, target) = (forward.port, forward.target);

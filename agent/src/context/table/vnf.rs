@@ -17,8 +17,7 @@ const SERVICE: &str =
     "Where the old scripts crashed on this value or handed it on to be refused, it is refused here.";
 const NO_DHCP: Served =
     Served::No("DHCP is no part of an OneKE service; OpenNebula gives its VMs their addresses");
-const NO_SDNAT: Served =
-    Served::No("SDNAT needs the rights of a virtual router, which a VM of a service lacks");
+const NO_SDNAT: Served = Served::No("forward ports with ONEAPP_VNF_NAT4_PORT_FWDn instead");
 const NO_WIREGUARD: Served = Served::No("WireGuard is no part of an OneKE service");
 
 pub(super) const ADDRESSES: &[Variable] = &[
@@ -96,7 +95,9 @@ pub(super) const HAPROXY: &[Variable] = &[
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_WEIGHT", Form::Number(0, 256), "Its weight.").differs("Honoured; the old scripts ignored it."),
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_ULIMIT", Form::Id, "Its upper limit of connections."),
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_LLIMIT", Form::Id, "Its lower limit of connections."),
-    var("ONEAPP_VNF_LB_ONEGATE_API", Form::Choice(&["auto", "vrouter"]), "Whether backends come from the service or from the virtual router's networks.").default("auto"),
+    var("ONEAPP_VNF_LB_ONEGATE_API", Form::Choice(&["auto", "vrouter"]), "Whether backends come from the service or from the virtual router's networks.")
+        .default("auto")
+        .differs("A virtual router outside of a service looks at its networks, one in a service at the service unless this says vrouter; where the old scripts would find nothing, this finds it."),
 ];
 
 pub(super) const LVS: &[Variable] = &[
@@ -163,12 +164,16 @@ pub(super) const ROUTING: &[Variable] = &[
     var("ONEAPP_VNF_DNS_UDP_DISABLED", Form::Bool, "Do not serve names over UDP.").default("NO"),
     var(
         "ONEAPP_VNF_DNS_UPSTREAM_TIMEOUT",
-        Form::Number(1, 60_000),
+        Form::Number(0, 2_147_483_647),
         "Milliseconds to wait for another server.",
     )
     .default("1128"),
-    var("ONEAPP_VNF_DNS_MAX_CACHE_TTL", Form::Number(0, 604_800), "Seconds that an answer is kept at most.")
-        .default("3600"),
+    var(
+        "ONEAPP_VNF_DNS_MAX_CACHE_TTL",
+        Form::Number(0, 2_147_483_647),
+        "Seconds that an answer is kept at most.",
+    )
+    .default("3600"),
     var("ONEAPP_VNF_DNS_CLUSTER_DOMAIN", Form::Zone, "Zone of the names ipN.ethX, vipN.ethX and epN.ethX.")
         .default("vr"),
 ];

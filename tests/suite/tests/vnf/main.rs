@@ -5,6 +5,7 @@ mod golden;
 mod machine;
 mod neighbours;
 mod owners;
+mod router;
 mod scenarios;
 mod sessions;
 mod unicast;
