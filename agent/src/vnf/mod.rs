@@ -67,6 +67,16 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) {
     name_service(config, facts, decision);
     match &names {
         Some(names) => {
+            let links = facts.links.known().map_or(&[][..], Vec::as_slice);
+            let astray = links::astray(&config.nics, names, links);
+            // Said while it is so; what can be served is served meanwhile.
+            if !astray.is_empty() {
+                decision.conditions.push(Condition::unmet(
+                    "AddressesPresent",
+                    "AddressMissing",
+                    astray.join("; "),
+                ));
+            }
             translation(config, facts, names, decision);
             addresses(config, facts, names, &real_servers, decision);
         }

@@ -8,5 +8,6 @@ mod owners;
 mod router;
 mod running;
 mod scenarios;
+mod sessions;
 mod unicast;
 mod upkeep;

@@ -153,8 +153,7 @@ fn shown(decision: &Decision) -> String {
 #[test]
 fn the_tables_say_who_holds_what_and_who_serves() {
     let mut machine = listening();
-    let state = |state| Observed::Known([("ETH1".to_owned(), state)].into());
-    machine.facts.vrrp = state(VrrpState::Backup);
+    machine.facts.vrrp = Observed::Known([("ETH1".to_owned(), VrrpState::Backup)].into());
     machine.later(100);
     speaks(&mut machine, FELLOW, 5, 50);
     // VM 10 is gone from an answer that is not whole: it stays, and nobody stands by it.
