@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use oneke_agent::driver::{Event, Interests, Report, World};
 use oneke_agent::facts::{
-    Active, Facts, Fault, FaultKind, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Link, Observed,
-    Reading, Unit, VrrpState,
+    Active, Disks, Facts, Fault, FaultKind, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Link,
+    Observed, Reading, Unit, VrrpState,
 };
 use oneke_agent::plan::{Attributes, Effect, Reads, Secret};
 use oneke_agent::service::{Service, Vm, VmId};
@@ -239,6 +239,7 @@ impl World for SimWorld {
             units: interests.units.iter().map(|name| (name.clone(), unit(machine, name))).collect(),
             exists: exists.collect(),
             routes: Observed::Known(machine.routes.clone()),
+            disks: Observed::Known(Disks::mounted(&interests.mountpoints)),
             symlinks: interests
                 .symlinks
                 .iter()
