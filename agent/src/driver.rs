@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::{Config, Problem, Vars};
 use crate::decide::{decide, interests, role_of};
-use crate::facts::{Facts, Observed};
-use crate::plan::{Condition, Decision, Effect, Reads, Status};
+use crate::facts::{Facts, Observed, Workload};
+use crate::plan::{Condition, Decision, Effect, Reads, Status, Table};
 use crate::service::{Role, VmId};
 
 /// What the deciders want to see of the machine, beside the context, the links, OneGate and the cluster.
@@ -31,8 +31,16 @@ pub struct Interests {
     pub sysctls: Vec<String>,
     /// Interfaces for which [`Facts::routes`] shall be looked at; none: not at all.
     pub routes: Vec<String>,
+    /// Interfaces on which to listen for other virtual routers.
+    pub routers: Vec<String>,
     /// Mountpoints; while there are any, [`Facts::disks`] is looked at.
     pub mountpoints: Vec<String>,
+    /// Workloads of the cluster, asked as often as [`Reads::addons`] says.
+    pub workloads: Vec<Workload>,
+    /// Whether this machine has an etcd member to ask, likewise.
+    pub etcd: bool,
+    /// Whether the clock matters.
+    pub clock: bool,
     /// `host:port` of the supervisor that this node will join through; asked for its CA bundle while it matters.
     pub supervisor: Option<String>,
 }
@@ -79,6 +87,9 @@ pub struct Report {
     pub ready: bool,
     /// Every condition with the time since when it stands so.
     pub conditions: Vec<Standing>,
+    /// What the role shows beside them.
+    #[serde(default)]
+    pub tables: Vec<Table>,
     /// Problems of the context; while there are any nothing is changed.
     pub problems: Vec<String>,
     /// What is odd in the context.
@@ -170,13 +181,15 @@ impl Driver {
             let (decision, mut report) = self.decide(&facts);
             let reads = std::mem::replace(&mut self.reads, decision.reads.clone());
             let service = decision.reads.service.is_some() && reads.service.is_none();
+            let networks = decision.reads.networks.is_some() && reads.networks.is_none();
             let kubernetes = decision.reads.kubernetes.is_some() && reads.kubernetes.is_none();
-            if !service && !kubernetes {
+            if !service && !networks && !kubernetes {
                 self.stand(&mut report, facts.wall);
                 return (decision, report);
             }
-            // Once read, a part stays read: this ends after three rounds at the latest.
+            // Once read, a part stays read: this ends after four rounds at the latest.
             self.reads.service = self.reads.service.or(reads.service);
+            self.reads.networks = self.reads.networks.or(reads.networks);
             self.reads.kubernetes = self.reads.kubernetes.or(reads.kubernetes);
         }
     }
@@ -229,9 +242,11 @@ impl Driver {
         report.role = role_of(facts).known().map(|role| role.name().to_owned());
         report.phase = crate::signals::phase(&decision).to_owned();
         report.ready = decision.is_ready();
+        report.tables = decision.tables.clone();
         report.conditions = decision
             .conditions
             .iter()
+            .chain(&decision.told)
             .map(|c| Standing { condition: c.clone(), since: facts.wall })
             .collect();
         (decision, report)

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 pub use self::disks::{Contents, Disk, Disks, Place, Signature, Use};
 use crate::plan::Secret;
-use crate::service::{Service, VNet, Vm};
+use crate::service::{Networks, Service, Vm};
+use crate::vrrp::Heard;
 
 /// One part of an observation. A decider must say what it does with each of the three: unknown is never no.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,7 +230,7 @@ impl Routes {
 }
 
 /// What Kubernetes says of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct KubernetesNode {
     /// `metadata.name`.
     pub name: String,
@@ -237,6 +238,61 @@ pub struct KubernetesNode {
     pub ready: bool,
     /// That condition's reason and message.
     pub message: String,
+    /// The kubelet has stopped reporting: `Ready` is `Unknown`.
+    pub silent: bool,
+    /// Why the node's network is not there, if it is not: no CNI, or a `NetworkUnavailable` condition that is `True`.
+    pub no_network: Option<String>,
+    /// RKE2's own condition `EtcdIsVoter`, on servers: `false` is a learner.
+    pub voter: Option<bool>,
+}
+
+/// A workload of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Deployment, DaemonSet or StatefulSet.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::fmt::Display for Workload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// How many Pods of a workload there shall be, and how many are available.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    /// A DaemonSet wants one for each node that it may run on, which may be none.
+    pub wanted: u32,
+    /// Ready for its `minReadySeconds`.
+    pub available: u32,
+}
+
+/// What the etcd member of this machine says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Etcd {
+    /// Its cluster has a leader, as far as it sees.
+    pub has_leader: bool,
+    /// It is the leader.
+    pub is_leader: bool,
+    /// It has no vote yet.
+    pub is_learner: bool,
+}
+
+/// Whether the clock is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockState {
+    /// Somebody keeps it right.
+    Synchronised,
+    /// A time service runs and has not reached a server yet.
+    Waiting,
+    /// Nobody keeps it: it is as right as the host's.
+    NoService,
 }
 
 /// The service's Lease `kube-system/oneke-agent`, by which one master is the reader of `/service`.
@@ -296,8 +352,8 @@ pub struct Facts {
     pub me: Reading<Vm>,
     /// `GET /service?extended`.
     pub service: Reading<Service>,
-    /// `GET /vnet/ID?extended` for every network of this virtual router; only virtual routers may ask.
-    pub networks: Reading<Vec<VNet>>,
+    /// `GET /vrouter`, and `/vnet/ID?extended` for each of its networks; only virtual routers may ask.
+    pub networks: Reading<Networks>,
     /// The files that deciders named, by absolute path.
     pub files: BTreeMap<String, Observed<File>>,
     /// The units that deciders named, with `.service`.
@@ -316,6 +372,12 @@ pub struct Facts {
     pub disks: Observed<Disks>,
     /// The cluster.
     pub kubernetes: Kubernetes,
+    /// The workloads that deciders named; only servers may ask. One that is missing here was not looked at yet.
+    pub workloads: BTreeMap<Workload, Observed<Replicas>>,
+    /// The etcd member of this machine; `Absent` if nobody answers.
+    pub etcd: Observed<Etcd>,
+    /// The clock, where it matters; `Absent`: there is no systemd-timedated to tell.
+    pub clock: Observed<ClockState>,
     /// The supervisor named in the interests: hash of the CA bundle at its `/cacerts` (`K10` form's hash). Absent if
     /// none was named; Unknown says why it does not answer.
     pub supervisor: Observed<String>,
@@ -323,6 +385,8 @@ pub struct Facts {
     pub haproxy: Observed<HaproxyStats>,
     /// VRRP instances by name; Absent where Keepalived does not run.
     pub vrrp: Observed<BTreeMap<String, VrrpState>>,
+    /// Other virtual routers on the interfaces that a decider named; Absent where nobody listens.
+    pub heard: Observed<Vec<Heard>>,
 }
 
 impl Facts {

@@ -9,8 +9,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Units by their place below `systemd/`. Only the agent's own is enabled by the package.
-const UNITS: [(&str, &str); 4] = [
+/// Units and drop-ins by their place below `systemd/`. Only the agent's own is enabled by the package.
+const UNITS: [(&str, &str); 5] = [
+    ("conntrackd.service.d/oneke.conf", include_str!("../../systemd/conntrackd.service.d/oneke.conf")),
     ("oneke-agent.service", include_str!("../../systemd/oneke-agent.service")),
     ("oneke-format@.service", include_str!("../../systemd/oneke-format@.service")),
     ("oneke-grow@.service", include_str!("../../systemd/oneke-grow@.service")),
@@ -25,6 +26,7 @@ const LICENCE: &str = "Files: *\nCopyright: the OneKE agent's authors\nLicense: 
 const DEPENDS: &[&str] = &[
     "age",
     "conntrack",
+    "conntrackd (>= 1:1.4.6)",
     "dbus",
     "e2fsprogs",
     "haproxy (>= 2.4)",

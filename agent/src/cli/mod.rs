@@ -156,10 +156,11 @@ struct Render {
     /// The context, as OpenNebula writes it into context.sh
     #[arg(long, value_name = "FILE")]
     context: PathBuf,
-    /// Recorded answers of OneGate: vm.json, service.json or service-extended.json, vms/ID.json
+    /// Recorded answers of OneGate: vm.json, service.json or service-extended.json, vms/ID.json; of a virtual router's
+    /// VM also vrouter.json and vnet/ID.json
     #[arg(long, value_name = "DIR")]
     onegate: Option<PathBuf>,
-    /// The VM's role; needed if there is no recorded vm.json that names it
+    /// The VM's role; needed if there is no recorded vm.json that names it and the context is no virtual router's
     #[arg(long, value_name = "ROLE", value_parser = role)]
     role: Option<Role>,
     /// Where to write: every file at its absolute path under this directory

@@ -108,6 +108,8 @@ pub struct NodeConfig {
     pub publish_kubeconfig: PublishKubeconfig,
     /// `ONEAPP_K8S_EXTERNAL_LB`.
     pub external_lb: bool,
+    /// `ONEAPP_K8S_FOLLOW_CONTEXT`.
+    pub follow_context: bool,
 }
 
 /// Where a vnf listens, as a node publishes it.
@@ -169,6 +171,7 @@ impl NodeConfig {
             node_nic: NodeNic::read(reader, nics),
             publish_kubeconfig: PublishKubeconfig::read(reader),
             external_lb: settings::external_lb(reader),
+            follow_context: reader.on("ONEAPP_K8S_FOLLOW_CONTEXT", NODES),
             eth0_vip0,
             eth1_vip0,
         }

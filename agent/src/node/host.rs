@@ -17,6 +17,7 @@ pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
     interests.files.extend(files::host(config, role).into_iter().map(|file| file.path));
     interests.sysctls.extend(files::PARAMETERS.iter().map(|(key, _)| (*key).to_owned()));
     interests.symlinks.extend(files::links(config, role).into_iter().map(|link| link.path));
+    interests.exists.extend(files::devices(config, role).map(|device| device.path.clone()));
 }
 
 /// The machine's own files.
@@ -45,6 +46,16 @@ pub fn tune(facts: &Facts, decision: &mut Decision) {
             Some(Observed::Unknown(why)) => {
                 decision.conditions.push(Condition::unknown("HostPrepared", "ParametersUnseen", why.clone()));
             }
+        }
+    }
+}
+
+/// What an add-on finds on this machine, or not. The node works without it; the add-on does not work on the node.
+pub fn devices(config: &Config, facts: &Facts, role: &Role, decision: &mut Decision) {
+    for device in files::devices(config, role) {
+        if facts.exists.get(&device.path).is_some_and(Observed::is_absent) {
+            let message = format!("there is no {} here: {}", device.path, device.hint);
+            decision.told.push(Condition::unmet("DevicesThere", "DeviceMissing", message));
         }
     }
 }
@@ -107,6 +118,26 @@ mod tests {
         let mut again = Decision::default();
         prepare(&config, &facts, &role, &mut again);
         assert_eq!(again, Decision::default());
+    }
+
+    #[test]
+    fn kubevirt_looks_for_kvm_on_workers_unless_it_emulates() {
+        let mut config = fixture::config();
+        let mut facts = Facts::default();
+        facts.exists.insert("/dev/kvm".into(), Observed::Absent);
+        let told = |config: &Config, role: &Role| {
+            let mut decision = Decision::default();
+            devices(config, &facts, role, &mut decision);
+            decision.told.iter().map(|it| it.message.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&config, &fixture::worker()), [""; 0]);
+        let on = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), true.into())).collect();
+        config.node.addons = on(&["ONEAPP_K8S_KUBEVIRT_ENABLED"]);
+        assert_eq!(told(&config, &Role::Master), [""; 0]);
+        let said = told(&config, &fixture::worker());
+        assert!(said[0].starts_with("there is no /dev/kvm here: ") && said[0].contains("nested"), "{said:?}");
+        config.node.addons = on(&["ONEAPP_K8S_KUBEVIRT_ENABLED", "ONEAPP_K8S_KUBEVIRT_EMULATION"]);
+        assert_eq!(told(&config, &fixture::worker()), [""; 0]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::service::{Role, names};
 
 use super::entry::{self, Founding};
 use super::ticket::{self, Ticket};
-use super::{Node, OnDisk, cluster_of, files, host, publish, write_if_different};
+use super::{Node, OnDisk, clock, cluster_of, files, host, publish, write_if_different};
 
 /// While something is waited for that OneGate tells on this VM's own attributes: cheap to ask (onegate.md).
 const ASK_OWN: Duration = Duration::from_secs(1);
@@ -112,6 +112,10 @@ fn join(node: &Node<'_>, ticket: &Ticket, decision: &mut Decision) {
 /// Pins who this node is, writes what RKE2 reads, and starts it: in this order, so that a crash in between leaves
 /// either an outsider or a node that enters.
 fn configure(node: &Node<'_>, entry: &files::Entry, decision: &mut Decision) {
+    if let Some(condition) = clock::awaited(node) {
+        return decision.conditions.push(condition);
+    }
+    clock::tell(node, decision);
     let identity = Identity {
         vm: node.vm,
         service: Some(node.service),
@@ -134,6 +138,7 @@ fn configure(node: &Node<'_>, entry: &files::Entry, decision: &mut Decision) {
 /// Configured, but RKE2 has left no trace of having joined: a founder must still be the founder; a joiner may have got
 /// a new ticket since; neither is started into the void.
 pub fn enter(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
+    clock::tell(node, decision);
     decision.reads.me = ASK_OWN;
     decision.look_again_within(ASK_OWN);
     publish(decision, names::NODE_NAME, node.name.clone());

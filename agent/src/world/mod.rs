@@ -18,6 +18,8 @@ mod context_reader;
 pub mod context_source;
 mod disk_jobs;
 pub mod disks;
+mod ears;
+mod etcd;
 mod events;
 pub mod files;
 mod haproxy;
@@ -32,6 +34,7 @@ pub mod status_file;
 mod supervisor;
 mod symlinks;
 mod sysctls;
+mod timedate;
 mod unit_events;
 mod units;
 mod vrrp;
@@ -48,6 +51,7 @@ use self::cloud::Cloud;
 pub use self::context_reader::ContextReader;
 pub use self::disk_jobs::{format, grow};
 use self::disks::BlockDevices;
+use self::ears::Ears;
 use self::events::{Events, Woken};
 use self::journal::Journal;
 use self::kubernetes::Cluster;
@@ -75,10 +79,12 @@ pub struct Machine {
     cluster: Cluster,
     supervisor: Supervisor,
     disks: BlockDevices,
+    etcd: etcd::Member,
     /// Only the loop takes over the process's signals.
     events: Option<Events>,
     moved: Arc<Notify>,
     watches_addresses: bool,
+    ears: Ears,
     status: StatusFile,
     notifier: Notifier,
     journal: Journal,
@@ -95,7 +101,9 @@ impl Machine {
             cluster: Cluster::new(Arc::clone(&moved)),
             supervisor: Supervisor::new(Arc::clone(&moved)),
             disks: BlockDevices::new(Arc::clone(&moved)),
+            etcd: etcd::Member::new(Arc::clone(&moved)),
             events: None,
+            ears: Ears::new(Arc::clone(&moved)),
             moved,
             watches_addresses: false,
             status: StatusFile::new(Path::new(status_file::DIRECTORY)),
@@ -169,11 +177,12 @@ impl World for Machine {
         facts.symlinks = looked(&interests.symlinks, |path| symlinks::read(Path::new(path)));
         facts.sysctls = looked(&interests.sysctls, sysctls::read);
         facts.links = links::read();
+        facts.heard = self.ears.hear(&interests.routers, now);
         let node = Identity::observed(&facts)
             .known()
             .and_then(|read| read.as_ref().ok())
             .and_then(|i| i.node_name.clone());
-        let ((me, service), units, kubernetes, supervisor, haproxy, routes, disks) = tokio::join!(
+        let ((me, service, networks), units, kubernetes, supervisor, haproxy, routes, disks) = tokio::join!(
             self.cloud.observe(&context, token, reads, now),
             self.systemd.observe(&interests.units),
             self.cluster.observe(node.as_deref(), reads, now),
@@ -182,9 +191,15 @@ impl World for Machine {
             routes::read(&interests.routes),
             self.disks.observe(&interests.mountpoints),
         );
+        let asked = reads.addons.filter(|_| interests.etcd);
+        (facts.workloads, facts.etcd, facts.clock) = tokio::join!(
+            self.cluster.workloads(&interests.workloads, reads, now),
+            self.etcd.observe(asked, now),
+            timedate::read(interests.clock),
+        );
         facts.context = context;
         facts.vrrp = vrrp_states(&units, &facts.links);
-        Facts { me, service, units, kubernetes, supervisor, haproxy, routes, disks, ..facts }
+        Facts { me, service, networks, units, kubernetes, supervisor, haproxy, routes, disks, ..facts }
     }
 
     async fn apply(&mut self, effect: &Effect) -> Result<(), String> {

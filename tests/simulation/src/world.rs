@@ -235,6 +235,9 @@ impl World for SimWorld {
             me: rebase(&self.me, machine.booted),
             service: rebase(&self.service, machine.booted),
             networks: Default::default(),
+            workloads: Default::default(),
+            etcd: Observed::default(),
+            clock: Observed::default(),
             files: interests.files.iter().map(|path| (path.clone(), file(machine, path))).collect(),
             units: interests.units.iter().map(|name| (name.clone(), unit(machine, name))).collect(),
             exists: exists.collect(),
@@ -270,6 +273,7 @@ impl World for SimWorld {
             } else {
                 Observed::Absent
             },
+            heard: Observed::Absent,
         }
     }
 
@@ -422,7 +426,8 @@ fn kubernetes(u: &Universe, vm: VmId, lease_seen: &mut BTreeMap<String, Duration
     let config = machine.disk.files.get(oneke_agent::node::CONFIG).map_or("", |file| file.1.as_str());
     let name = crate::rke2::setting(config, "node-name").unwrap_or_default();
     let node = u.node_ready(cluster, &name, now).map_or(Observed::Absent, |ready| {
-        Observed::Known(KubernetesNode { name, ready, message: "KubeletNotReady".into() })
+        let message = "KubeletNotReady".into();
+        Observed::Known(KubernetesNode { name, ready, message, ..KubernetesNode::default() })
     });
     let lease = u.clusters[cluster].lease.as_ref().map_or(Observed::Absent, |(holder, version)| {
         let seen = *lease_seen.entry(version.to_string()).or_insert(now);

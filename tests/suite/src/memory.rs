@@ -33,7 +33,7 @@ impl Memory {
     /// What a working member of a cluster sees of it; it holds the Lease.
     pub fn member(node: &str, now: Duration) -> Kubernetes {
         let lease = Lease { holder: node.into(), version: "1".into(), seen: now };
-        let seen = KubernetesNode { name: node.into(), ready: true, message: String::new() };
+        let seen = KubernetesNode { name: node.into(), ready: true, ..KubernetesNode::default() };
         Kubernetes { readyz: Observed::Known(()), node: Observed::Known(seen), lease: Observed::Known(lease) }
     }
 

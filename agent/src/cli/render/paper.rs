@@ -10,7 +10,7 @@ use crate::driver::{Event, Interests, Report, World};
 use crate::facts::{Active, Disks, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Routes, Unit};
 use crate::guest;
 use crate::plan::{Attributes, Content, Effect, Reads, Secret};
-use crate::service::{Role, Service, ServiceNode, ServiceRole, VNet, Vm, VmId, VmNic, state};
+use crate::service::{Networks, Role, Service, ServiceNode, ServiceRole, Vm, VmId, VmNic, state};
 use crate::world::clock;
 
 /// The paper machine booted a minute ago.
@@ -24,7 +24,7 @@ pub struct Paper {
     context: Secret,
     me: Vm,
     service: Service,
-    networks: Vec<VNet>,
+    networks: Networks,
     files: BTreeMap<String, File>,
     units: BTreeMap<String, Unit>,
     sysctls: BTreeMap<String, String>,
@@ -145,10 +145,14 @@ impl World for Paper {
                 node: Observed::Absent,
                 lease: Observed::Absent,
             },
+            workloads: BTreeMap::new(),
+            etcd: Observed::Absent,
+            clock: Observed::Absent,
             // Nobody can be asked offline, so nobody is held against his token.
             supervisor: Observed::Absent,
             haproxy: Observed::Absent,
             vrrp: Observed::Absent,
+            heard: Observed::Absent,
         }
     }
 

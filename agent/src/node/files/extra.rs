@@ -151,7 +151,7 @@ fn parse(text: &str) -> Result<Value, String> {
     })
 }
 
-fn from_json(value: &Value) -> Yaml {
+pub(super) fn from_json(value: &Value) -> Yaml {
     match value {
         Value::Null => Yaml::Null,
         Value::Bool(flag) => Yaml::Flag(*flag),

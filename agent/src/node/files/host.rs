@@ -36,7 +36,7 @@ pub fn at_least(value: &str, wanted: &str) -> bool {
 }
 
 /// Links that the networks of RKE2 make.
-const CLUSTER_LINKS: [&str; 9] = [
+const CLUSTER_LINKS: [&str; 14] = [
     "cali*",
     "cilium*",
     "cni*",
@@ -46,6 +46,12 @@ const CLUSTER_LINKS: [&str; 9] = [
     "vxlan.calico",
     "vxlan-v6.calico",
     "wireguard.cali",
+    // Kube-OVN's: its bridge, the node's own port, the host's ends of the Pods' pairs, and tunnels.
+    "br-int",
+    "ovn*",
+    "ovs-system",
+    "*_h",
+    "genev_sys_*",
 ];
 
 /// The files.

@@ -4,6 +4,7 @@
 
 mod addons;
 mod catalogue;
+mod changes;
 mod cni;
 mod config;
 mod conflicts;
@@ -19,8 +20,9 @@ pub mod yaml;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-pub use addons::workloads;
-pub use catalogue::{Addon, Variable, VariableKind, Workload, catalogue};
+pub use addons::{devices, workloads};
+pub use catalogue::{Addon, Device, Variable, VariableKind, Workload, catalogue};
+pub use changes::{Changes, changes};
 pub use config::ROLE_LABEL;
 pub use config::{OnDisk, on_disk};
 pub use conflicts::conflicts;

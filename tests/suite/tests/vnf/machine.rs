@@ -7,7 +7,7 @@ use oneke_agent::context::{Config, Problem, Vars};
 use oneke_agent::driver::Interests;
 use oneke_agent::facts::{Active, Facts, File, Link, Observed, Unit};
 use oneke_agent::plan::{Decision, Effect, Secret, Status};
-use oneke_agent::service::{Role, Service, VNet, Vm};
+use oneke_agent::service::{Networks, Role, Service, Vm};
 use oneke_agent::vnf;
 
 /// Passes after which a decision that does not come to rest is a fault.
@@ -25,7 +25,12 @@ impl Machine {
     pub fn new(context: &str) -> Result<Self, Vec<Problem>> {
         let vars = Vars::parse(context).expect("the case's context is a list of NAME='value'");
         let config = Config::read(&vars, Some(Role::Vnf))?;
-        let mut facts = Facts { now: Duration::from_secs(100), wall: 1_763_715_600, ..Facts::default() };
+        let mut facts = Facts {
+            now: Duration::from_secs(100),
+            wall: 1_763_715_600,
+            heard: Observed::Absent,
+            ..Facts::default()
+        };
         let mut links: Vec<Link> = config
             .nics
             .iter()
@@ -51,7 +56,7 @@ impl Machine {
     }
 
     /// What OneGate told of this virtual router's networks, just now.
-    pub fn told_networks(&mut self, networks: Vec<VNet>) {
+    pub fn told_networks(&mut self, networks: Networks) {
         self.facts.networks.last = Observed::Known(networks);
         self.facts.networks.at = Some(self.facts.now);
     }

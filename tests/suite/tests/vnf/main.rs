@@ -3,6 +3,9 @@
 
 mod golden;
 mod machine;
+mod neighbours;
 mod owners;
+mod router;
 mod scenarios;
+mod unicast;
 mod upkeep;

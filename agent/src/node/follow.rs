@@ -1,0 +1,153 @@
+//! A node that has joined follows its context: files are written, RKE2 is restarted by nobody but the operator.
+//!
+//! ```text
+//!  context changed ──▶ config.yaml, registries, proxy: written, count from RKE2's next start ──▶ RestartNeeded is told
+//!                  ├─▶ manifests: written, RKE2 applies them by itself
+//!                  └─▶ identity, networks, CNI: kept, and told
+//! ```
+//!
+//! What counts only from the next start is noted in `/run` with the run of the unit in which it was written: a restart by
+//! whomever, and a reboot, settle it. `ONEAPP_K8S_FOLLOW_CONTEXT=NO` leaves the files of a joined node alone.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Node, OnDisk, SERVER_TOKEN, files, host, write_if_different};
+use crate::driver::Interests;
+use crate::facts::{Active, Observed};
+use crate::identity::Identity;
+use crate::plan::{Condition, Content, Decision, Effect, FileSpec, Secret};
+use crate::service::Role;
+
+/// Names of what has changed since the unit started; on the first line that run of it.
+const NOTE: &str = "/run/oneke-agent/restart-needed";
+/// The service's shape decides about replicas: it is taken from a young answer only.
+const FRESH: Duration = Duration::from_secs(120);
+
+/// What is looked at for it.
+pub fn interests(role: &Role, interests: &mut Interests) {
+    interests.files.push(NOTE.to_owned());
+    interests.symlinks.push(run_of(super::unit(role)));
+}
+
+/// systemd keeps the ID of each unit's current run where such a link leads (for journald: src/core/unit.c,
+/// unit_export_invocation_id).
+fn run_of(unit: &str) -> String {
+    format!("/run/systemd/units/invocation:{unit}")
+}
+
+/// Writes what differs, and says what it needs.
+pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
+    // What another agent wrote is not ours to rewrite; and without OneGate the node's outer addresses are not known.
+    let ours = matches!(Identity::observed(node.facts), Observed::Known(Ok(_)));
+    if !ours || !node.config.node.follow_context || node.facts.me.last.known().is_none() {
+        return;
+    }
+    let Observed::Known(there) = node.facts.file(super::CONFIG) else { return };
+    let entry = entry(node, disk);
+    let pinned = node.pinned();
+    let changes = match files::changes(node.config, node.role, &pinned, &entry, there.content.expose()) {
+        Ok(changes) => changes,
+        Err(why) => return decision.told.push(Condition::unknown(KIND, "DiskUnreadable", why)),
+    };
+    let (manifests, others): (Vec<FileSpec>, Vec<FileSpec>) = node
+        .files(&entry)
+        .into_iter()
+        .filter(|file| file.path != super::CONFIG)
+        .partition(|file| file.path.starts_with(files::MANIFESTS));
+    let mut changed: BTreeSet<String> = changes.settings.into_iter().collect();
+    changed.extend(others.iter().filter(|file| differs(node, file)).map(|file| file.path.clone()));
+    let pending = note(node, changed, decision);
+    for file in others.into_iter().chain(changes.file) {
+        write_if_different(node.facts, file, decision);
+    }
+    if knows_shape(node) {
+        host::link(node.config, node.facts, node.role, decision);
+        for file in manifests {
+            write_if_different(node.facts, file, decision);
+        }
+    }
+    decision.told.push(condition(node, &pending, &changes.kept));
+}
+
+const KIND: &str = "ContextFollowed";
+
+/// How this node enters, were it to enter again. A founder learns the supervisor once there is a cluster: from then on it
+/// is a master like the others, and one that has lost its datastore joins again instead of founding a second cluster
+/// (invariant 1). A member with its datastore does not look at it (rke2.md).
+fn entry(node: &Node<'_>, disk: &OnDisk) -> files::Entry {
+    let named = node.config.node.supervisor.as_ref();
+    let server = named.map(|(host, port)| format!("https://{}", super::host_port(host, *port)));
+    let own = || Some(Secret::new(node.facts.file(SERVER_TOKEN).known()?.content.expose().trim()));
+    let token = disk.token.clone().or_else(|| own().filter(|_| *node.role == Role::Master));
+    match (server.or_else(|| disk.server.clone()), token) {
+        (Some(server), Some(token)) => {
+            files::Entry::Join { server, token, agent_token: disk.agent_token.clone() }
+        }
+        _ => files::Entry::Found { agent_token: disk.agent_token.clone() },
+    }
+}
+
+fn differs(node: &Node<'_>, file: &FileSpec) -> bool {
+    match node.facts.file(&file.path) {
+        Observed::Known(there) => there.content.expose() != file.content.as_str(),
+        Observed::Absent => true,
+        Observed::Unknown(_) => false,
+    }
+}
+
+/// Notes what the running unit does not know yet, before it is written; returns all that it does not know.
+fn note(node: &Node<'_>, changed: BTreeSet<String>, decision: &mut Decision) -> BTreeSet<String> {
+    let runs =
+        node.facts.unit(node.unit()).known().is_some_and(|unit| {
+            matches!(unit.active, Active::Active | Active::Activating | Active::Reloading)
+        });
+    if !runs {
+        // It will start with what is written now.
+        return BTreeSet::new();
+    }
+    let run = node.facts.symlinks.get(&run_of(node.unit())).and_then(Observed::known);
+    let run = run.map_or("unknown", String::as_str);
+    let noted = node.facts.file(NOTE).known().map_or("", |file| file.content.expose());
+    let noted = noted.strip_prefix(run).and_then(|rest| rest.strip_prefix('\n')).unwrap_or_default();
+    let mut pending: BTreeSet<String> = noted.lines().map(str::to_owned).collect();
+    if !changed.is_empty() {
+        pending.extend(changed);
+        let lines: String = pending.iter().map(|name| format!("{name}\n")).collect();
+        let content = Content::Public(format!("{run}\n{lines}"));
+        let file = FileSpec { path: NOTE.into(), mode: 0o644, content, checker: None };
+        if differs(node, &file) {
+            decision.effects.push(Effect::WriteFile(file));
+        }
+    }
+    pending
+}
+
+/// The whole service was read lately.
+fn knows_shape(node: &Node<'_>) -> bool {
+    let service = node.facts.service.fresh(node.facts.now, FRESH);
+    *node.role == Role::Master && service.is_some_and(|service| service.gap().is_none())
+}
+
+fn condition(node: &Node<'_>, pending: &BTreeSet<String>, kept: &[String]) -> Condition {
+    let unit = node.unit();
+    if !pending.is_empty() {
+        let names = pending.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let care = if *node.role == Role::Master {
+            ", one master after another, each once the one before is Ready"
+        } else {
+            ""
+        };
+        let message =
+            format!("{names} changed and count from the next start: systemctl restart {unit}{care}");
+        return Condition::unmet(KIND, "RestartNeeded", message);
+    }
+    if !kept.is_empty() {
+        let message = format!(
+            "what a node joined with stays: {} is not followed; take the variable back, or deploy anew",
+            kept.join(", ")
+        );
+        return Condition::unmet(KIND, "IdentityKept", message);
+    }
+    Condition::met(KIND, "Followed", format!("{unit} runs with what the context says"))
+}
