@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use oneke_agent::driver::{Event, Interests, Report, World};
 use oneke_agent::facts::{
-    Active, Facts, Fault, FaultKind, File, Kubernetes, KubernetesNode, Lease, Link, Observed, Reading, Unit,
-    VrrpState,
+    Active, Disks, Facts, Fault, FaultKind, File, Kubernetes, KubernetesNode, Lease, Link, Observed, Reading,
+    Unit, VrrpState,
 };
 use oneke_agent::plan::{Attributes, Effect, Reads, Secret};
 use oneke_agent::service::{Service, Vm, VmId};
@@ -149,6 +149,7 @@ impl World for SimWorld {
             units: interests.units.iter().map(|name| (name.clone(), unit(machine, name))).collect(),
             exists: exists.collect(),
             routes: Observed::Known(machine.routes.clone()),
+            disks: Observed::Known(Disks::mounted(&interests.mountpoints)),
             symlinks: interests
                 .symlinks
                 .iter()
@@ -180,8 +181,6 @@ impl World for SimWorld {
                 Observed::Absent
             },
             heard: Observed::Absent,
-            // No scenario names a data disk.
-            disks: Observed::Absent,
         }
     }
 
