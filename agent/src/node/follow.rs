@@ -78,8 +78,11 @@ const KIND: &str = "ContextFollowed";
 fn entry(node: &Node<'_>, disk: &OnDisk) -> files::Entry {
     let named = node.config.node.supervisor.as_ref();
     let server = named.map(|(host, port)| format!("https://{}", super::host_port(host, *port)));
-    let own = || Some(Secret::new(node.facts.file(SERVER_TOKEN).known()?.content.expose().trim()));
-    let token = disk.token.clone().or_else(|| own().filter(|_| *node.role == Role::Master));
+    // RKE2's own file is right after a rotation of the token as well.
+    let token = match node.facts.file(SERVER_TOKEN) {
+        Observed::Known(own) if *node.role == Role::Master => Some(Secret::new(own.content.expose().trim())),
+        Observed::Known(_) | Observed::Absent | Observed::Unknown(_) => disk.token.clone(),
+    };
     match (server.or_else(|| disk.server.clone()), token) {
         (Some(server), Some(token)) => {
             files::Entry::Join { server, token, agent_token: disk.agent_token.clone() }
