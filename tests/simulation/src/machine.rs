@@ -34,6 +34,8 @@ pub struct Unit {
     pub loaded: Option<String>,
     /// The file that it runs with: HAProxy's and Keepalived's last loaded text.
     pub config: Option<String>,
+    /// The supervisors among HAProxy's servers in it, by address: every joiner asks for them in every pass.
+    pub supervisors: Vec<String>,
 }
 
 /// When things happened to a VM for the first time.
@@ -130,19 +132,30 @@ impl Machine {
             self.first.rke2.get_or_insert(now);
         }
         let active = if slow { Active::Activating } else { Active::Active };
-        let config = Self::config_of(name).and_then(|path| Some(self.disk.files.get(path)?.1.clone()));
         let restarts = self.units.get(name).map_or(0, |unit| unit.restarts);
-        self.units.insert(name.into(), Unit { active, since: now, restarts, loaded: None, config });
+        let (config, supervisors) = (None, Vec::new());
+        let unit = Unit { active, since: now, restarts, loaded: None, config, supervisors };
+        self.units.insert(name.into(), unit);
+        self.take_config(name);
     }
 
     /// Makes a running unit take the file on disk.
     pub fn load(&mut self, name: &str, digest: &str, now: Duration) {
         self.start(name, now);
-        let config = Self::config_of(name).and_then(|path| Some(self.disk.files.get(path)?.1.clone()));
+        self.take_config(name);
         if let Some(unit) = self.units.get_mut(name) {
             unit.loaded = Some(digest.into());
-            unit.config = config;
         }
+    }
+
+    fn take_config(&mut self, name: &str) {
+        let config = Self::config_of(name).and_then(|path| Some(self.disk.files.get(path)?.1.clone()));
+        let Some(unit) = self.units.get_mut(name) else { return };
+        let servers = crate::laws::servers_of(config.as_deref().unwrap_or_default());
+        let supervisors =
+            servers.iter().filter_map(|(_, address)| Some(address.strip_suffix(":9345")?.to_owned()));
+        unit.supervisors = supervisors.collect();
+        unit.config = config;
     }
 
     /// Where a unit's configuration lies.

@@ -2,7 +2,7 @@
 //! thing that this incarnation of the agent does.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use oneke_agent::driver::{Event, Interests, Report, World};
@@ -340,11 +340,14 @@ fn links(context: &str) -> Vec<Link> {
             let mac = context_value(context, &format!("ETH{index}_MAC"))?;
             let ip: Option<IpAddr> =
                 context_value(context, &format!("ETH{index}_IP")).and_then(|ip| ip.parse().ok());
+            let mask: Option<Ipv4Addr> =
+                context_value(context, &format!("ETH{index}_MASK")).and_then(|mask| mask.parse().ok());
+            let prefix = mask.map_or(24, |mask| mask.to_bits().leading_ones() as u8);
             Some(Link {
                 name: format!("eth{index}"),
                 mac,
                 running: true,
-                addresses: ip.map(|ip| (ip, 24)).into_iter().collect(),
+                addresses: ip.map(|ip| (ip, prefix)).into_iter().collect(),
             })
         })
         .collect()
