@@ -27,6 +27,8 @@ pub struct SimWorld {
     kubernetes: Kubernetes,
     kubernetes_at: Option<Duration>,
     lease_seen: BTreeMap<String, Duration>,
+    /// The NICs, and the context that they were read of.
+    links: (String, Vec<Link>),
     /// When OneGate last told of the service, and how old that was when this pass began to decide.
     service_told: Option<Duration>,
     service_age: Option<Duration>,
@@ -46,6 +48,7 @@ impl SimWorld {
             kubernetes: Kubernetes::default(),
             kubernetes_at: None,
             lease_seen: BTreeMap::new(),
+            links: Default::default(),
             service_told: None,
             service_age: None,
             report: Report::default(),
@@ -133,6 +136,9 @@ impl World for SimWorld {
                 Err(why) => Observed::Unknown(why),
             }
         });
+        if self.links.0 != machine.context {
+            self.links = (machine.context.clone(), links(&machine.context));
+        }
         let units = ["keepalived.service", "haproxy.service"].map(|unit| machine.runs(unit));
         Facts {
             now: now.saturating_sub(machine.booted),
@@ -167,7 +173,7 @@ impl World for SimWorld {
                     )
                 })
                 .collect(),
-            links: Observed::Known(links(&machine.context)),
+            links: Observed::Known(self.links.1.clone()),
             kubernetes: rebase_lease(&self.kubernetes, machine.booted),
             supervisor,
             haproxy: if units[1] { Observed::Known(HaproxyStats::default()) } else { Observed::Absent },
