@@ -216,6 +216,10 @@ fn reachable(node: &Node<'_>, server: &str, token: &Secret) -> Result<(), Condit
     }
 }
 
+/// Where this node enters: the endpoint of the context first, although the ticket's own address answers a moment earlier
+/// (the vnf nodes learn of a new master by their next look at OneGate). RKE2 keeps the address in its configuration and
+/// starts by it after every power cycle, when that one master may be gone; and writing the one now and the other later
+/// would leave a node with the wrong one wherever the power fails in between. It costs a joiner less than half a second.
 fn server(node: &Node<'_>, ticket: &Ticket) -> Option<String> {
     let named = node.config.node.supervisor.as_ref().map(|(host, port)| super::host_port(host, *port));
     named.or_else(|| ticket.server.clone())
@@ -252,15 +256,16 @@ fn withdraw_claim(node: &Node<'_>, decision: &mut Decision) {
 
 /// How often one who only waits reads the whole service: seldom, and the larger the service the less often, so that
 /// all together stay near one reading in ten seconds (onegate.md: `/service` is a hundred times dearer than `/vm`).
-/// A joiner in sealed mode needs it only if nobody answers, not even with a place, so it does not start in its first two
-/// minutes; and those that boot together do not start together, for none of them knows yet how many they are.
+/// A joiner in sealed mode needs it only if nobody answers, not even with a place (a leader tells four a second or so), so
+/// it does not start in its first five minutes; and those that boot together do not start together, for none of them
+/// knows yet how many they are.
 fn outsiders_interval(node: &Node<'_>) -> Option<Duration> {
     let size = node.facts.service.last.known().map_or(1, |service| service.size()).max(1);
     let size = u32::try_from(size).unwrap_or(u32::MAX);
     if node.config.node.token_mode == TokenMode::Plain {
         return Some(Duration::from_secs(3).max(Duration::from_millis(500).saturating_mul(size)));
     }
-    let first = Duration::from_secs(120 + u64::from(node.vm.0 % 180));
+    let first = Duration::from_secs(300 + u64::from(node.vm.0 % 300));
     if *node.role != Role::Master && node.facts.now < first {
         return None;
     }

@@ -19,6 +19,8 @@ const SETTLE: Duration = Duration::from_secs(120);
 /// What the old scripts' vnf nodes did: one `/service` and one `/vms/ID` per VM, every 30 s (onegate.md).
 const OLD_ROUNDS: f64 = 2.0;
 
+const DEAR: &[Kind] = &[Kind::Service, Kind::ServiceExtended, Kind::OtherRead, Kind::OtherWrite];
+
 /// Requests of one VM by kind.
 type Counts = BTreeMap<(VmId, Kind), u64>;
 
@@ -30,7 +32,20 @@ pub struct Load {
     deployment: Part,
     steady: Part,
     waits: Vec<Wait>,
+    joining: Option<Joining>,
     real: Duration,
+}
+
+/// How the workers and storage nodes came into the cluster.
+#[derive(Debug)]
+struct Joining {
+    nodes: usize,
+    /// From the first start of RKE2 to the last Ready.
+    lasted: Duration,
+    /// Started and not Ready yet: the most at one time.
+    at_once: usize,
+    /// In a second of that time, on average and at most: looks of all agents at the Kubernetes API, and at a supervisor.
+    looks: [(f64, u32); 2],
 }
 
 /// What was asked in a part of the run.
@@ -86,6 +101,7 @@ async fn live(scenario: &Scenario, steady: Duration) -> Load {
         deployment,
         steady: Part { lasted: steady, counts: after },
         waits: waits(&universe),
+        joining: joining(&universe),
         real: Duration::ZERO,
     }
 }
@@ -147,6 +163,58 @@ fn waits(universe: &Universe) -> Vec<Wait> {
     universe.machines.values().filter_map(wait).collect()
 }
 
+fn joining(universe: &Universe) -> Option<Joining> {
+    let cluster = universe.clusters.first()?;
+    let ready = |vm: VmId| cluster.nodes.values().find(|node| node.vm == vm).map(|node| node.ready_at);
+    let agents = universe.machines.values().filter(|m| !matches!(m.role.as_str(), "vnf" | "master"));
+    let spans: Vec<(Duration, Duration)> =
+        agents.filter_map(|m| Some((m.first.rke2?, ready(m.vm)?))).collect();
+    let begin = spans.iter().map(|(start, _)| *start).min()?;
+    let end = spans.iter().map(|(_, ready)| *ready).max()?;
+    let mut moves: Vec<(Duration, bool)> =
+        spans.iter().flat_map(|(start, ready)| [(*start, true), (*ready, false)]).collect();
+    moves.sort();
+    let (mut now, mut at_once) = (0_usize, 0);
+    for (_, starts) in moves {
+        now = if starts { now + 1 } else { now - 1 };
+        at_once = at_once.max(now);
+    }
+    let lasted = end.saturating_sub(begin);
+    let looks = [0, 1].map(|of: usize| {
+        let seconds = universe.looks.range(begin.as_secs()..=end.as_secs()).map(|(_, looks)| looks[of]);
+        let most = seconds.clone().max().unwrap_or_default();
+        (f64::from(seconds.sum::<u32>()) / lasted.as_secs_f64(), most)
+    });
+    Some(Joining { nodes: spans.len(), lasted, at_once, looks })
+}
+
+/// Steady state beside the old scripts, a column for each service.
+pub fn summary(loads: &[Load]) -> String {
+    let row = |name: &str, of: &dyn Fn(&Load) -> f64| {
+        let cells: String = loads.iter().map(|load| format!(" {:>12.2}", of(load))).collect();
+        format!("{name:<48}{cells}\n")
+    };
+    let heads: String = loads.iter().map(|load| format!(" {:>8} VMs", load.vms)).collect();
+    let steady = |kinds: &'static [Kind]| move |load: &Load| load.steady.rates(kinds).0;
+    [
+        format!("\n{:<48}{heads}\n", "requests a minute in steady state, whole service"),
+        row("GET /vm (cheap)", &steady(&[Kind::OwnRead])),
+        row("PUT /vm (cheap)", &steady(&[Kind::OwnWrite])),
+        row("GET /service (dear)", &steady(&[Kind::Service, Kind::ServiceExtended])),
+        row("GET and PUT /vms/ID (dear)", &steady(&[Kind::OtherRead, Kind::OtherWrite])),
+        row("dear ones in all", &steady(DEAR)),
+        row("dear ones of the old scripts (2 vnf VMs)", &Load::old),
+    ]
+    .concat()
+}
+
+impl Load {
+    /// Dear requests a minute of the old scripts, whose nodes ask nothing once they have joined.
+    fn old(&self) -> f64 {
+        2.0 * OLD_ROUNDS * f64::from(self.vms + 1)
+    }
+}
+
 impl Part {
     /// Requests of these kinds a minute: of the whole service, and of the VM that asks most.
     fn rates(&self, kinds: &[Kind]) -> (f64, f64) {
@@ -181,7 +249,7 @@ impl fmt::Display for Load {
             ("GET /service", &[Kind::Service, Kind::ServiceExtended]),
             ("GET /vms/ID", &[Kind::OtherRead]),
             ("PUT /vms/ID", &[Kind::OtherWrite]),
-            ("dear ones in all", &[Kind::Service, Kind::ServiceExtended, Kind::OtherRead, Kind::OtherWrite]),
+            ("dear ones in all", DEAR),
         ];
         for (name, kinds) in rows {
             let [deployment, steady] = [&self.deployment, &self.steady].map(|part| part.rates(kinds));
@@ -191,8 +259,23 @@ impl fmt::Display for Load {
                 deployment.0, deployment.1, steady.0, steady.1
             )?;
         }
-        let old = OLD_ROUNDS * f64::from(self.vms + 1);
-        writeln!(f, "{:<44} {:>32.2} {old:>10.2}", "dear ones of the old scripts (2 vnf)", 2.0 * old)?;
+        let old = self.old();
+        writeln!(f, "{:<44} {old:>32.2} {:>10.2}", "dear ones of the old scripts (2 vnf)", old / 2.0)?;
+        if let Some(joining) = &self.joining {
+            let Joining { nodes, lasted, at_once, looks: [api, supervisor] } = joining;
+            #[expect(clippy::cast_precision_loss, reason = "some thousand nodes")]
+            let rate = *nodes as f64 / lasted.as_secs_f64();
+            writeln!(
+                f,
+                "{nodes} agents joined in {:.0} s: {rate:.1} a second, {at_once} at once",
+                lasted.as_secs_f64()
+            )?;
+            writeln!(
+                f,
+                "meanwhile looks a second, on average and at most: Kubernetes API {:.1} {}, supervisor {:.1} {}",
+                api.0, api.1, supervisor.0, supervisor.1
+            )?;
+        }
         writeln!(f, "{:<44} {:>10} {:>10}", "seconds waited for the agent", "to start", "to tell")?;
         let shown = |wait: Option<Duration>| {
             wait.map_or_else(|| "-".to_owned(), |wait| format!("{:.2}", wait.as_secs_f64()))

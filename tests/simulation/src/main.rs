@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use oneke_simulation::load;
 use oneke_simulation::scenario::{Outcome, Scenario, Size};
 
 /// A whole OneKE service in one process and simulated time.
@@ -23,11 +24,11 @@ enum Command {
     /// Run many seeds and print each broken law with its seed; or replay one seed and tell its story. Exit code 1 if
     /// a law was broken.
     Run(Run),
-    /// Bring up a service of so many VMs on a kind day and print how often OneGate was asked, and how long each kind of
-    /// node waited for its agent. Asserts nothing.
+    /// Bring up services of so many VMs on a kind day and print how often OneGate was asked, how the nodes joined, and
+    /// how long they waited for their agents; at the end a table of all beside the old scripts. Asserts nothing.
     Load {
         /// VMs in all: 2 vnf, 3 masters, 1 storage, the others workers; 8 is the default service.
-        #[arg(long, default_values_t = [8, 100])]
+        #[arg(long, default_values_t = [10, 100, 1_000])]
         vms: Vec<u32>,
         /// Minutes of steady state to count.
         #[arg(long, default_value_t = 10)]
@@ -76,9 +77,13 @@ fn main() -> ExitCode {
         Command::Run(Run { seed: Some(seed), .. }) => tell(&Scenario::from_seed(seed)),
         Command::Run(run) => run_all(&run),
         Command::Load { vms, minutes } => {
+            let mut loads = Vec::new();
             for vms in vms {
-                print!("{}", oneke_simulation::load::measure(vms, Duration::from_secs(60 * minutes)));
+                let load = load::measure(vms, Duration::from_secs(60 * minutes));
+                print!("{load}");
+                loads.push(load);
             }
+            print!("{}", load::summary(&loads));
             ExitCode::SUCCESS
         }
     }

@@ -68,6 +68,8 @@ pub struct Universe {
     pub spoilt: BTreeMap<VmId, (Duration, String)>,
     /// VMs whose agent has seen a broken context, since it was seen.
     pub refused: BTreeSet<VmId>,
+    /// By second: looks at the Kubernetes API, and at a supervisor by who is not in the cluster yet.
+    pub looks: BTreeMap<u64, [u32; 2]>,
     /// When the run began.
     pub origin: tokio::time::Instant,
 }
@@ -124,6 +126,7 @@ impl Universe {
             last_effect: None,
             spoilt: BTreeMap::new(),
             refused: BTreeSet::new(),
+            looks: BTreeMap::new(),
             origin: tokio::time::Instant::now(),
         }
     }

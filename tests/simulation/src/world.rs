@@ -102,6 +102,7 @@ impl SimWorld {
         self.kubernetes_at = Some(self.now());
         let shared = self.shared.clone();
         let u = &mut *shared.borrow_mut();
+        u.looks.entry(u.now().as_secs()).or_default()[0] += 1;
         if u.chance.one_in(u.rough.lose_kubernetes) {
             let why = || Observed::Unknown("no answer within 5 s".into());
             self.kubernetes = Kubernetes {
@@ -126,6 +127,9 @@ impl World for SimWorld {
         let now = u.now();
         self.service_age = self.service_told.map(|told| now.saturating_sub(told));
         let entropy = Secret::new(u.chance.hex());
+        if interests.supervisor.is_some() {
+            u.looks.entry(now.as_secs()).or_default()[1] += 1;
+        }
         let Some(machine) = u.machines.get(&self.vm) else { return Facts::default() };
         let exists = interests.exists.iter().map(|path| {
             (path.clone(), if u.exists(self.vm, path) { Observed::Known(()) } else { Observed::Absent })
