@@ -115,7 +115,7 @@ mod tests {
             r#"{{"VM":{{"ID":"6","NAME":"x","STATE":"3","LCM_STATE":"3","USER_TEMPLATE":{user_template},"TEMPLATE":{{}}}}}}"#
         );
         let mut facts = Facts { context: Observed::Known(Secret::new(context)), ..Facts::default() };
-        facts.me.last = Observed::Known(Vm::from_json(&text).unwrap());
+        facts.me = crate::facts::Reading::of(Vm::from_json(&text).unwrap(), facts.now);
         let file = |text: &str| crate::facts::File { mode: 0o644, content: Secret::new(text) };
         facts.files.insert(identity::PATH.into(), pinned.map(file));
         role_of(&facts)

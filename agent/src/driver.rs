@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::{Config, Problem, Vars};
 use crate::decide::{decide, interests, role_of};
 use crate::facts::{Facts, Observed, Workload};
-use crate::plan::{Condition, Decision, Effect, Reads, Status, Table};
+use crate::plan::{Attributes, Condition, Decision, Effect, Reads, Status, Table};
 use crate::service::{Role, VmId};
 
 /// What the deciders want to see of the machine, beside the context, the links, OneGate and the cluster.
@@ -65,6 +65,22 @@ pub trait World {
     /// Applies one effect. The error is for the operator: what was tried, on what, and why it failed.
     fn apply(&mut self, effect: &Effect) -> impl Future<Output = Result<(), String>>;
 
+    /// Writes onto several other VMs, as [`World::apply`] writes onto one; they may be told at the same time. One
+    /// outcome for each, in their order.
+    fn publish_on(
+        &mut self,
+        others: &[(VmId, &Attributes)],
+    ) -> impl Future<Output = Vec<Result<(), String>>> {
+        async move {
+            let mut outcomes = Vec::with_capacity(others.len());
+            for (vm, attributes) in others {
+                let effect = Effect::Publish { vm: Some(*vm), attributes: (*attributes).clone() };
+                outcomes.push(self.apply(&effect).await);
+            }
+            outcomes
+        }
+    }
+
     /// Shows the state to whoever looks: the status file, systemd, the log.
     fn report(&mut self, report: &Report) -> impl Future<Output = ()>;
 
@@ -114,6 +130,9 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_millis(100);
 /// Where repeating effects and failures end up.
 const SLOWEST: Duration = Duration::from_secs(60);
+/// Writes onto other VMs that are on their way at once: each takes about a second (onegate.md, "Cost"), most of it spent
+/// in programs that the front end starts; more at once would only wait there.
+const IN_FLIGHT: usize = 8;
 /// How often this VM is looked up while its context is refused.
 const REFUSED_ASKS: Duration = Duration::from_secs(10);
 
@@ -274,20 +293,29 @@ impl Driver {
     ) -> Option<Condition> {
         let is_late = |effect: &&Effect| addressee(effect).is_some_and(|vm| self.untold.contains(&vm));
         let (late, first): (Vec<&Effect>, Vec<&Effect>) = effects.iter().partition(is_late);
+        let ordered: Vec<&Effect> = first.into_iter().chain(late).collect();
         let (mut failed, mut untold) = (None, BTreeSet::new());
-        for effect in first.into_iter().chain(late) {
-            let Err(error) = world.apply(effect).await else {
-                report.effects.push(effect.to_string());
-                continue;
+        'pass: for group in groups(&ordered) {
+            let outcomes = match group {
+                [one] => vec![world.apply(one).await],
+                several => {
+                    world.publish_on(&several.iter().filter_map(|e| other(e)).collect::<Vec<_>>()).await
+                }
             };
-            report.effects.push(format!("failed: {effect}: {error}"));
-            failed.get_or_insert_with(|| {
-                Condition::unmet("Applied", APPLY_FAILED, format!("could not {effect}: {error}"))
-            });
-            match effect {
-                Effect::HoldLease { .. } | Effect::PublishSealed(_) => {}
-                Effect::Publish { vm, .. } => drop(untold.insert(*vm)),
-                _ => break,
+            for (effect, outcome) in group.iter().zip(outcomes) {
+                let Err(error) = outcome else {
+                    report.effects.push(effect.to_string());
+                    continue;
+                };
+                report.effects.push(format!("failed: {effect}: {error}"));
+                failed.get_or_insert_with(|| {
+                    Condition::unmet("Applied", APPLY_FAILED, format!("could not {effect}: {error}"))
+                });
+                match effect {
+                    Effect::HoldLease { .. } | Effect::PublishSealed(_) => {}
+                    Effect::Publish { vm, .. } => drop(untold.insert(*vm)),
+                    _ => break 'pass,
+                }
             }
         }
         if effects.iter().any(|effect| addressee(effect).is_some()) {
@@ -310,6 +338,20 @@ impl Driver {
         self.repeats = if again || failed { self.repeats.saturating_add(1) } else { 0 };
         let slowed = SETTLE.saturating_mul(1 << self.repeats.min(16)).min(SLOWEST);
         if self.repeats == 0 { SETTLE.min(calm) } else { slowed }
+    }
+}
+
+/// Effects one by one, but writes onto other VMs that follow each other together: none of them needs another.
+fn groups<'a, 'e>(effects: &'a [&'e Effect]) -> impl Iterator<Item = &'a [&'e Effect]> {
+    let alike = effects.chunk_by(|one, next| other(one).is_some() && other(next).is_some());
+    alike.flat_map(|group| group.chunks(IN_FLIGHT))
+}
+
+/// A publication on another VM.
+fn other(effect: &Effect) -> Option<(VmId, &Attributes)> {
+    match effect {
+        Effect::Publish { vm: Some(vm), attributes } => Some((*vm, attributes)),
+        _ => None,
     }
 }
 
@@ -348,7 +390,7 @@ fn refused(problems: usize) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{Link, Routes};
+    use crate::facts::{Link, Reading, Routes};
     use crate::plan::Secret;
     use crate::service::Vm;
 
@@ -379,7 +421,7 @@ mod tests {
                 routes: Observed::Known(Routes::default()),
                 ..Facts::default()
             };
-            facts.me.last = Observed::Known(Vm::from_json(VM).unwrap());
+            facts.me = Reading::of(Vm::from_json(VM).unwrap(), Duration::ZERO);
             facts
         }
 

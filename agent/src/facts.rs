@@ -1,12 +1,15 @@
 //! One observation of the world: what a decider may know. Values only; the shell fills them in.
 
 mod disks;
+mod haproxy;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::disks::{Contents, Disk, Disks, Place, Signature, Use};
+pub use self::haproxy::{HaproxyServer, HaproxyStats, ServerState};
 use crate::plan::Secret;
 use crate::service::{Networks, Service, Vm};
 use crate::vrrp::Heard;
@@ -103,10 +106,11 @@ pub struct Fault {
 }
 
 /// The last good answer of OneGate to one question, and the fault since then, if any.
+/// A copy shares the answer: a pass of a service of a thousand VMs copies none of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading<T> {
     /// The last whole answer. It stays when later attempts fail.
-    pub last: Observed<T>,
+    pub last: Observed<Arc<T>>,
     /// When it came.
     pub at: Option<Moment>,
     /// Set while the latest attempt failed.
@@ -120,6 +124,11 @@ impl<T> Default for Reading<T> {
 }
 
 impl<T> Reading<T> {
+    /// An answer that came at `at`; no fault since.
+    pub fn of(value: T, at: Moment) -> Self {
+        Self { last: Observed::Known(Arc::new(value)), at: Some(at), fault: None }
+    }
+
     /// The last answer's age.
     pub fn age(&self, now: Moment) -> Option<Duration> {
         self.at.map(|at| now.saturating_sub(at))
@@ -127,7 +136,7 @@ impl<T> Reading<T> {
 
     /// The last answer if it is not older than `limit`.
     pub fn fresh(&self, now: Moment, limit: Duration) -> Option<&T> {
-        self.age(now).filter(|age| *age <= limit).and_then(|_| self.last.known())
+        self.age(now).filter(|age| *age <= limit).and_then(|_| self.last.known().map(Arc::as_ref))
     }
 }
 
@@ -315,13 +324,6 @@ pub struct Kubernetes {
     pub node: Observed<KubernetesNode>,
     /// The Lease; only servers ask.
     pub lease: Observed<Lease>,
-}
-
-/// HAProxy's own view, from its statistics socket.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct HaproxyStats {
-    /// By `backend/server`: up, as HAProxy's health check sees it.
-    pub servers: BTreeMap<String, bool>,
 }
 
 /// State of a VRRP instance.

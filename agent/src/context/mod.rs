@@ -29,5 +29,5 @@ pub use nics::Nic;
 pub use node::{LbEndpoint, NodeConfig, TokenMode};
 pub use problem::{Problem, Warning};
 pub use reader::Reader;
-pub use settings::{NodeNic, PublishKubeconfig};
+pub use settings::{JOIN_BATCH, NodeNic, PublishKubeconfig};
 pub use vars::{ParseError, Vars, repair_ssh_keys};

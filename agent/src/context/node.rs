@@ -110,6 +110,8 @@ pub struct NodeConfig {
     pub external_lb: bool,
     /// `ONEAPP_K8S_FOLLOW_CONTEXT`.
     pub follow_context: bool,
+    /// `ONEAPP_K8S_JOIN_BATCH`.
+    pub join_batch: u32,
 }
 
 /// Where a vnf listens, as a node publishes it.
@@ -172,6 +174,7 @@ impl NodeConfig {
             publish_kubeconfig: PublishKubeconfig::read(reader),
             external_lb: settings::external_lb(reader),
             follow_context: reader.on("ONEAPP_K8S_FOLLOW_CONTEXT", NODES),
+            join_batch: settings::join_batch(reader),
             eth0_vip0,
             eth1_vip0,
         }

@@ -69,13 +69,29 @@ impl Cloud {
     /// # Errors
     /// What OneGate or the way to it refused.
     pub async fn publish(&mut self, vm: Option<VmId>, attributes: &Attributes) -> anyhow::Result<()> {
-        let client = match self.access.as_ref().map(|access| access.client.as_ref()) {
-            None => anyhow::bail!("there is no context yet that says where OneGate is"),
-            Some(Err(Refused::Nameless(_))) => anyhow::bail!("{NAMELESS}"),
-            Some(Err(Refused::Unusable(error))) => Err(error),
-            Some(Ok(client)) => Ok(client),
-        };
+        let client = who_asks(self.access.as_ref())?;
         Ok(self.readings.publish(client, vm, attributes).await?)
+    }
+
+    /// Publishes attributes on several other VMs at once. One outcome for each, in their order.
+    pub async fn publish_on(&mut self, others: &[(VmId, &Attributes)]) -> Vec<anyhow::Result<()>> {
+        match who_asks(self.access.as_ref()) {
+            Ok(client) => {
+                let outcomes = self.readings.publish_on(client, others).await;
+                outcomes.into_iter().map(|outcome| outcome.map_err(Into::into)).collect()
+            }
+            Err(why) => others.iter().map(|_| Err(anyhow::anyhow!("{why:#}"))).collect(),
+        }
+    }
+}
+
+/// The client, if the context told enough to have one; inside, why it cannot be used.
+fn who_asks(access: Option<&Access>) -> anyhow::Result<Result<&Client, &OneGateError>> {
+    match access.map(|access| access.client.as_ref()) {
+        None => anyhow::bail!("there is no context yet that says where OneGate is"),
+        Some(Err(Refused::Nameless(_))) => anyhow::bail!("{NAMELESS}"),
+        Some(Err(Refused::Unusable(error))) => Ok(Err(error)),
+        Some(Ok(client)) => Ok(Ok(client)),
     }
 }
 

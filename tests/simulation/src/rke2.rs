@@ -249,12 +249,12 @@ impl Universe {
             .machines
             .values()
             .filter(|m| m.role == "vnf" && m.runs("haproxy.service") && m.runs("keepalived.service"));
-        let mut behind = routers
-            .filter_map(|router| router.units.get("haproxy.service")?.config.as_deref())
-            .flat_map(crate::laws::servers_of);
+        let used = routers.flat_map(|router| router.haproxy.servers.iter().filter(|(_, it)| it.weight > 0));
+        let mut behind = used.map(|(name, _)| name);
         behind
-            .find_map(|(_, address)| {
-                let ip = address.rsplit_once(':').filter(|(_, port)| *port == "9345")?.0.to_owned();
+            .find_map(|name| {
+                let (_, place) = name.split_once('_').filter(|(_, place)| place.ends_with("_9345"))?;
+                let ip = place.trim_end_matches("_9345");
                 let master =
                     self.machines.values().find(|m| m.role == "master" && self.address(m.vm) == ip)?;
                 self.serving(master.vm, now)

@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use oneke_agent::driver::{Event, Interests, Report, World};
 use oneke_agent::facts::{
-    Active, Disks, Facts, Fault, FaultKind, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Link,
-    Observed, Reading, Unit, VrrpState,
+    Active, Disks, Facts, Fault, FaultKind, File, Kubernetes, KubernetesNode, Lease, Link, Observed, Reading,
+    Unit, VrrpState,
 };
 use oneke_agent::plan::{Attributes, Effect, Reads, Secret};
 use oneke_agent::service::{Service, Vm, VmId};
-use oneke_cloud::{Fate, Request};
+use tokio::task::JoinSet;
 
+use crate::gate::Gate;
 use crate::universe::{Shared, Universe, context_value};
 
 /// One machine as its agent meets it.
 pub struct SimWorld {
     shared: Shared,
     vm: VmId,
+    gate: Gate,
     me: Reading<Vm>,
     service: Reading<Service>,
     kubernetes: Kubernetes,
@@ -36,6 +38,7 @@ impl SimWorld {
     /// The world of a VM's agent that has just started.
     pub fn new(shared: Shared, vm: VmId) -> Self {
         Self {
+            gate: Gate { shared: shared.clone(), vm },
             shared,
             vm,
             me: Reading::default(),
@@ -53,71 +56,12 @@ impl SimWorld {
         self.shared.borrow().now()
     }
 
-    /// Asks OneGate; `Err` carries what kind of silence it was.
-    async fn ask(
-        &mut self,
-        method: &str,
-        path: &str,
-        body: &[u8],
-    ) -> Result<(u16, String), (FaultKind, String)> {
-        let dear = path != "/vm";
-        let (there, back, lost, unanswered, down) = {
-            let u = &mut *self.shared.borrow_mut();
-            let (least, most) = if dear { (300, 1_500) } else { (5, 40) };
-            let there = u.chance.between(Duration::from_millis(1), Duration::from_millis(5));
-            let back = u.chance.between(Duration::from_millis(least), Duration::from_millis(most));
-            (
-                there,
-                back,
-                u.chance.one_in(u.rough.lose_request),
-                u.chance.one_in(u.rough.lose_answer),
-                u.rough.onegate_down,
-            )
-        };
-        tokio::time::sleep(there).await;
-        let timeout = || (FaultKind::Timeout, format!("{method} {path}: no answer within 10 s"));
-        if down {
-            return Err((FaultKind::Tcp, format!("{method} {path}: connection refused")));
-        }
-        if lost {
-            tokio::time::sleep(Duration::from_secs(10)).await;
-            return Err(timeout());
-        }
-        let response = {
-            let u = &mut *self.shared.borrow_mut();
-            let now = u.now();
-            let token = u.machines.get(&self.vm).map(|m| m.token.clone()).unwrap_or_default();
-            let headers = vec![
-                ("X-ONEGATE-VMID".to_owned(), self.vm.to_string()),
-                ("X-ONEGATE-TOKEN".to_owned(), token),
-            ];
-            let request =
-                Request { method: method.into(), path_and_query: path.into(), headers, body: body.to_vec() };
-            if method == "PUT" && path == "/vm" {
-                u.check_publication(self.vm, body, now);
-            }
-            u.cloud.handle(now, &request)
-        };
-        tokio::time::sleep(back + response.delivery.delay).await;
-        if unanswered {
-            tokio::time::sleep(Duration::from_secs(10)).await;
-            return Err(timeout());
-        }
-        match response.delivery.fate {
-            Fate::Whole => Ok((response.status, response.text())),
-            Fate::CutAfter(n) => {
-                Err((FaultKind::Nonsense, format!("{method} {path}: the answer broke off after {n} bytes")))
-            }
-            Fate::Refused => Err((FaultKind::Tcp, format!("{method} {path}: connection refused"))),
-        }
-    }
-
     async fn read<T>(
         &mut self,
         path: &str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, (FaultKind, String)> {
-        match self.ask("GET", path, b"").await? {
+        match self.gate.ask("GET", path, b"").await? {
             (200, body) => parse(&body).map_err(|why| (FaultKind::Nonsense, format!("GET {path}: {why}"))),
             (401, _) => Err((FaultKind::NotAuthorized, format!("GET {path}: 401"))),
             (404, _) => Err((FaultKind::NotFound, format!("GET {path}: 404"))),
@@ -125,16 +69,6 @@ impl SimWorld {
                 Err((FaultKind::BadRequest, format!("GET {path}: {status} {body}")))
             }
             (status, _) => Err((FaultKind::Server, format!("GET {path}: {status}"))),
-        }
-    }
-
-    async fn put(&mut self, path: &str, attributes: &Attributes) -> Result<(), String> {
-        let body =
-            attributes.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("\n");
-        match self.ask("PUT", path, body.as_bytes()).await {
-            Ok((200, _)) => Ok(()),
-            Ok((status, body)) => Err(format!("PUT {path}: {status} {body}")),
-            Err((_, why)) => Err(why),
         }
     }
 
@@ -175,33 +109,6 @@ impl SimWorld {
             return;
         }
         self.kubernetes = kubernetes(u, self.vm, &mut self.lease_seen);
-    }
-
-    /// This incarnation of the agent is dead from here on.
-    async fn die(&self) -> ! {
-        loop {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Before and after each effect something may happen to the agent or to its machine.
-    async fn perhaps_die(&mut self) {
-        let dead = {
-            let u = &mut *self.shared.borrow_mut();
-            let now = u.now();
-            if u.chance.one_in(u.rough.power) {
-                u.power_cycle(self.vm, now);
-                true
-            } else if u.chance.one_in(u.rough.crash) {
-                u.crash_agent(self.vm, now);
-                true
-            } else {
-                false
-            }
-        };
-        if dead {
-            self.die().await;
-        }
     }
 }
 
@@ -267,35 +174,28 @@ impl World for SimWorld {
             links: Observed::Known(links(&machine.context)),
             kubernetes: rebase_lease(&self.kubernetes, machine.booted),
             supervisor,
-            haproxy: if units[1] { Observed::Known(HaproxyStats::default()) } else { Observed::Absent },
+            haproxy: if units[1] { Observed::Known(machine.haproxy.clone()) } else { Observed::Absent },
             vrrp: if units[0] {
                 Observed::Known(BTreeMap::from([("oneke".to_owned(), VrrpState::Master)]))
             } else {
                 Observed::Absent
             },
             heard: Observed::Absent,
+            // No scenario names a data disk.
+            disks: Observed::Absent,
         }
     }
 
     async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
-        self.perhaps_die().await;
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        {
-            let u = &mut *self.shared.borrow_mut();
-            let now = u.now();
-            u.check_effect(self.vm, effect, now);
-            if matches!(effect, Effect::Publish { vm: Some(_), .. }) {
-                u.check_acting(self.vm, self.service_age, now);
-            }
-        }
+        before(&self.gate, effect, self.service_age).await;
         let result = match effect {
             Effect::Publish { vm: None, attributes } => {
-                let result = self.put("/vm", attributes).await;
+                let result = self.gate.put("/vm", attributes).await;
                 self.me.at = None;
                 result
             }
             Effect::Publish { vm: Some(vm), attributes } => {
-                let result = self.put(&format!("/vms/{vm}"), attributes).await;
+                let result = self.gate.put(&format!("/vms/{vm}"), attributes).await;
                 self.service.at = None;
                 result
             }
@@ -305,20 +205,27 @@ impl World for SimWorld {
             }
             local => self.shared.borrow_mut().apply_local(self.vm, local),
         };
-        {
-            let u = &mut *self.shared.borrow_mut();
-            let now = u.now();
-            u.note(
-                now,
-                format!(
-                    "VM {}: {effect}{}",
-                    self.vm,
-                    result.as_ref().err().map(|e| format!(" FAILED: {e}")).unwrap_or_default()
-                ),
-            );
-        }
-        self.perhaps_die().await;
+        after(&self.gate, effect, &result).await;
         result
+    }
+
+    async fn publish_on(&mut self, others: &[(VmId, &Attributes)]) -> Vec<Result<(), String>> {
+        let mut going = JoinSet::new();
+        for (at, (vm, attributes)) in others.iter().enumerate() {
+            let effect = Effect::Publish { vm: Some(*vm), attributes: (*attributes).clone() };
+            let (gate, vm, attributes, age) =
+                (self.gate.clone(), *vm, (*attributes).clone(), self.service_age);
+            going.spawn_local(async move {
+                before(&gate, &effect, age).await;
+                let result = gate.put(&format!("/vms/{vm}"), &attributes).await;
+                after(&gate, &effect, &result).await;
+                (at, result)
+            });
+        }
+        let mut outcomes = going.join_all().await;
+        self.service.at = None;
+        outcomes.sort_by_key(|(at, _)| *at);
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
     async fn report(&mut self, report: &Report) {
@@ -345,9 +252,53 @@ impl World for SimWorld {
     }
 }
 
+/// What befalls an effect before it is done.
+async fn before(gate: &Gate, effect: &Effect, answer: Option<Duration>) {
+    perhaps_die(gate).await;
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let u = &mut *gate.shared.borrow_mut();
+    let now = u.now();
+    u.check_effect(gate.vm, effect, now);
+    if matches!(effect, Effect::Publish { vm: Some(_), .. }) {
+        u.check_acting(gate.vm, answer, now);
+    }
+}
+
+/// And afterwards.
+async fn after(gate: &Gate, effect: &Effect, result: &Result<(), String>) {
+    {
+        let u = &mut *gate.shared.borrow_mut();
+        let now = u.now();
+        let failed = result.as_ref().err().map(|e| format!(" FAILED: {e}")).unwrap_or_default();
+        u.note(now, format!("VM {}: {effect}{failed}", gate.vm));
+    }
+    perhaps_die(gate).await;
+}
+
+/// Before and after each effect something may happen to the agent or to its machine; then this incarnation of the agent
+/// goes no further.
+async fn perhaps_die(gate: &Gate) {
+    let dead = {
+        let u = &mut *gate.shared.borrow_mut();
+        let now = u.now();
+        if u.chance.one_in(u.rough.power) {
+            u.power_cycle(gate.vm, now);
+            true
+        } else if u.chance.one_in(u.rough.crash) {
+            u.crash_agent(gate.vm, now);
+            true
+        } else {
+            false
+        }
+    };
+    if dead {
+        std::future::pending::<()>().await;
+    }
+}
+
 fn settle<T>(reading: &mut Reading<T>, answer: Result<T, (FaultKind, String)>, began: Duration) {
     match answer {
-        Ok(value) => *reading = Reading { last: Observed::Known(value), at: Some(began), fault: None },
+        Ok(value) => *reading = Reading::of(value, began),
         Err((kind, message)) => {
             let since = reading.fault.as_ref().map_or(began, |fault| fault.since);
             reading.fault = Some(Fault { kind, message, since });

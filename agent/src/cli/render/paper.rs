@@ -128,9 +128,9 @@ impl World for Paper {
             wall: 0,
             context: Observed::Known(self.context.clone()),
             entropy: clock::entropy(),
-            me: read(self.me.clone(), self.now),
-            service: read(self.service.clone(), self.now),
-            networks: read(self.networks.clone(), self.now),
+            me: Reading::of(self.me.clone(), self.now),
+            service: Reading::of(self.service.clone(), self.now),
+            networks: Reading::of(self.networks.clone(), self.now),
             files,
             units,
             exists,
@@ -176,6 +176,10 @@ impl World for Paper {
                 unit.active = Active::Active;
                 unit.loaded = Some(digest.clone());
             }
+            // No HAProxy runs on paper: it is loaded instead.
+            Effect::SetServers { digest, .. } => {
+                self.unit("haproxy.service").loaded = Some(digest.clone());
+            }
             Effect::SetSysctl { key, value } => drop(self.sysctls.insert(key.clone(), value.clone())),
             Effect::LinkUp { name } => {
                 self.links.iter_mut().filter(|link| link.name == *name).for_each(|link| link.running = true);
@@ -204,10 +208,6 @@ impl World for Paper {
 
 fn present<T>(value: Option<T>) -> Observed<T> {
     value.map_or(Observed::Absent, Observed::Known)
-}
-
-fn read<T>(value: T, now: Moment) -> Reading<T> {
-    Reading { last: Observed::Known(value), at: Some(now), fault: None }
 }
 
 fn link_of(nic: &Nic) -> Link {

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Client, OneGateError, transport};
-use crate::facts::{Fault, FaultKind, Moment, Observed, Reading};
+use crate::facts::{Fault, FaultKind, Moment, Reading};
 use crate::plan::{Attributes, Reads};
 use crate::service::{Networks, Service, Vm, VmId};
 
@@ -152,6 +152,27 @@ impl Readings {
         }
     }
 
+    /// Publishes on several other VMs of the service at the same time. One outcome for each, in their order.
+    pub async fn publish_on(
+        &mut self,
+        client: Result<&Client, &OneGateError>,
+        others: &[(VmId, &Attributes)],
+    ) -> Vec<Result<(), OneGateError>> {
+        let client = match client {
+            Ok(client) => client,
+            Err(error) => return others.iter().map(|_| Err(error.clone())).collect(),
+        };
+        self.service.outdate();
+        let mut sent = JoinSet::new();
+        for (at, (vm, attributes)) in others.iter().enumerate() {
+            let (client, vm, attributes) = (client.clone(), *vm, (*attributes).clone());
+            sent.spawn(async move { (at, client.put_vms(vm, &attributes).await) });
+        }
+        let mut outcomes = sent.join_all().await;
+        outcomes.sort_by_key(|(at, _)| *at);
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
     async fn take_own(&mut self, now: Moment, until: Instant) {
         let was_away = self.me.reading.fault.is_some();
         self.me.take(now, until).await;
@@ -227,7 +248,7 @@ impl<T: Send + 'static> Question<T> {
     async fn take(&mut self, now: Moment, until: Instant) {
         match timeout_at(until, self.asked.join_next()).await {
             Ok(Some(Ok((at, Ok(value))))) => {
-                self.reading = Reading { last: Observed::Known(value), at: Some(at), fault: None };
+                self.reading = Reading::of(value, at);
                 self.failures = 0;
                 self.not_before = Moment::ZERO;
             }
