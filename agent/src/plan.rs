@@ -401,6 +401,8 @@ mod tests {
         assert!(!decision.is_ready());
         decision.conditions.push(Condition::met("A", "Yes", ""));
         assert!(decision.is_ready());
+        decision.told.push(Condition::unmet("AddonsHealthy", "Missing", ""));
+        assert!(decision.is_ready(), "what is only told holds up nothing");
         decision.conditions.push(Condition::unknown("B", "CouldNotLook", ""));
         assert!(!decision.is_ready());
     }

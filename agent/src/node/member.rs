@@ -194,7 +194,7 @@ mod tests {
                 r#"{{"VM":{{"ID":"8","NAME":"m","STATE":"3","LCM_STATE":"{lcm_state}",
                 "USER_TEMPLATE":{{"ROLE_NAME":"master"{told}}},"TEMPLATE":{{"NIC":[]}}}}}}"#
             );
-            facts.me.last = Observed::Known(crate::service::Vm::from_json(&text).unwrap().into());
+            facts.me = crate::facts::Reading::of(crate::service::Vm::from_json(&text).unwrap(), facts.now);
             let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
             let mut decision = Decision::default();
             tell(&node, &OnDisk::default(), true, &mut decision);
