@@ -8,7 +8,7 @@ use super::Observed;
 /// What was seen of disks and mountpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Disks {
-    /// Every block device with a node in `/dev`, partitions included, by kernel name.
+    /// Every block device with a node in `/dev`, partitions included, by kernel name; none once all is mounted.
     pub devices: Vec<Disk>,
     /// The mountpoints that deciders named, by path.
     pub places: BTreeMap<String, Observed<Place>>,
@@ -57,9 +57,9 @@ pub struct Disk {
     pub is_plain: bool,
     /// The serial number that it tells.
     pub serial: Option<String>,
-    /// The World Wide Name that it tells.
+    /// The World Wide Name that it tells; one that is only a vendor's text (`t10.`) is none.
     pub wwn: Option<String>,
-    /// Where it is plugged in: its path below `/sys/devices`, without the kernel's name.
+    /// Where it is plugged in: the parts of its path below `/sys/devices` that stay the same over reboots.
     pub position: String,
     /// Bytes.
     pub size: u64,

@@ -45,7 +45,7 @@ impl BlockDevices {
     }
 }
 
-/// One look. Contents are read only while a mountpoint lacks its disk, and only of disks that are not in use.
+/// One look. The devices are left out once something is mounted at each of the mountpoints: nothing is to be chosen.
 pub async fn look(mountpoints: &[String]) -> Observed<Disks> {
     match try_look(mountpoints).await {
         Ok(disks) => Observed::Known(disks),
@@ -57,14 +57,13 @@ async fn try_look(mountpoints: &[String]) -> anyhow::Result<Disks> {
     let mounts = Mounts::read()?;
     let places: BTreeMap<String, Observed<Place>> =
         mountpoints.iter().map(|path| (path.clone(), place(path, &mounts))).collect();
-    let all_mounted = places.values().all(|place| matches!(place, Observed::Known(Place::Mounted { .. })));
+    let is_mounted = |place: &Observed<Place>| matches!(place, Observed::Known(Place::Mounted { .. }));
+    if !places.is_empty() && places.values().all(is_mounted) {
+        return Ok(Disks { devices: Vec::new(), places });
+    }
     let mut devices = sysfs::devices(&mounts)?;
     for disk in &mut devices {
-        disk.contents = if all_mounted && !mountpoints.is_empty() {
-            Observed::Unknown("nothing is to be mounted".into())
-        } else {
-            contents_of(disk).await
-        };
+        disk.contents = contents_of(disk).await;
     }
     Ok(Disks { devices, places })
 }

@@ -34,7 +34,9 @@ fn disk(name: String, links: &[(String, String)], mounts: &Mounts) -> Disk {
         links: links.iter().filter(|(_, target)| *target == name).map(|(link, _)| link.clone()).collect(),
         is_plain: !is_partition && !NOT_PLAIN.iter().any(|kind| name.starts_with(kind)),
         serial: serial(&directory),
-        wwn: attribute(&directory, "wwid").or_else(|| attribute(&directory, "device/wwid")),
+        wwn: attribute(&directory, "wwid")
+            .or_else(|| attribute(&directory, "device/wwid"))
+            .filter(|wwn| !wwn.starts_with("t10.")),
         position: position(&directory, is_partition),
         size: size_of(&name).unwrap_or_default(),
         read_only: attribute(&directory, "ro").as_deref() == Some("1"),
@@ -61,18 +63,29 @@ fn serial(directory: &Path) -> Option<String> {
 }
 
 fn position(directory: &Path, is_partition: bool) -> String {
-    let plugged = directory.join("device").canonicalize().or_else(|_| directory.canonicalize());
+    let own = directory.canonicalize().unwrap_or_else(|_| PathBuf::from(directory));
+    let whole = if is_partition { own.parent().unwrap_or(&own) } else { &own };
+    let plugged = whole.join("device").canonicalize();
+    let plugged = lasting(&plugged.as_deref().unwrap_or(whole).to_string_lossy());
     // A partition is plugged in where its disk is; its number tells it apart.
-    let (plugged, part) = match (is_partition, directory.canonicalize()) {
-        (true, Ok(own)) => (
-            own.parent().and_then(|disk| disk.join("device").canonicalize().ok()).or(Some(own)),
-            attribute(directory, "partition").map(|number| format!("/partition {number}")),
-        ),
-        (true | false, _) => (plugged.ok(), None),
+    match attribute(directory, "partition") {
+        Some(number) => format!("{plugged} partition {number}"),
+        None => plugged,
+    }
+}
+
+/// Of a path of devices what the hardware numbers: PCI addresses, and a SCSI disk's channel, target and unit. The
+/// kernel's own numbers (`virtio2`, `host0`) come in the order in which it finds things.
+fn lasting(path: &str) -> String {
+    let path = path.trim_start_matches("/sys/devices/");
+    let part = |part: &str| match part.split(':').collect::<Vec<_>>().as_slice() {
+        _ if part.starts_with("target") => None,
+        [_, _, function] if function.contains('.') => Some(part.to_owned()),
+        [_, channel, target, unit] => Some(format!("{channel}:{target}:{unit}")),
+        _ => None,
     };
-    let plugged = plugged.unwrap_or_else(|| PathBuf::from(directory));
-    let plugged = plugged.strip_prefix("/sys/devices").unwrap_or(&plugged);
-    format!("{}{}", plugged.display(), part.unwrap_or_default())
+    let parts: Vec<String> = path.split('/').filter_map(part).collect();
+    if parts.is_empty() { path.to_owned() } else { parts.join("/") }
 }
 
 fn uses(directory: &Path, name: &str, mounts: &Mounts) -> Vec<Use> {
@@ -117,4 +130,21 @@ pub(super) fn name_of(number: &str) -> Option<String> {
 /// Bytes.
 pub(super) fn size_of(name: &str) -> Option<u64> {
     attribute(&Path::new(CLASS).join(name), "size")?.parse::<u64>().ok().map(|sectors| sectors * SECTOR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_outlives_the_kernels_numbering() {
+        for (path, expected) in [
+            ("/sys/devices/pci0000:00/0000:00:05.0/virtio2", "0000:00:05.0"),
+            ("/sys/devices/pci0000:00/0000:00:02.3/0000:04:00.0/virtio1", "0000:00:02.3/0000:04:00.0"),
+            ("/sys/devices/pci0000:00/0000:00:04.0/virtio1/host2/target2:0:1/2:0:1:0", "0000:00:04.0/0:1:0"),
+            ("/sys/devices/virtual/block/loop0", "virtual/block/loop0"),
+        ] {
+            assert_eq!(lasting(path), expected);
+        }
+    }
 }
