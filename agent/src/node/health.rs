@@ -84,7 +84,8 @@ fn etcd(node: &Node<'_>, decision: &mut Decision) {
         (Observed::Absent | Observed::Unknown(_), Some(false)) => {
             Condition::unmet(kind, "Learner", "etcd here has no vote yet, says its Node")
         }
-        (Observed::Absent, None) => Condition::unknown(kind, "NoAnswer", "etcd does not answer on 127.0.0.1:2381"),
+        // Neither has a word for it: an external datastore, or an RKE2 that is only starting.
+        (Observed::Absent, None) => return,
         (Observed::Unknown(why), None) => Condition::unknown(kind, "NotSeen", why.clone()),
     });
 }
@@ -190,7 +191,8 @@ mod tests {
                 facts.kubernetes.node =
                     Observed::Known(KubernetesNode { voter, ..KubernetesNode::default() });
             });
-            told[0].split([' ', ':']).nth(1).unwrap_or_default().to_owned()
+            let word = |text: &String| text.split([' ', ':']).nth(1).unwrap_or_default().to_owned();
+            told.iter().find(|text| text.starts_with("EtcdMember")).map(word).unwrap_or_default()
         };
         let etcd =
             |has_leader, is_leader, is_learner| Observed::Known(Etcd { has_leader, is_leader, is_learner });
@@ -199,6 +201,7 @@ mod tests {
         assert_eq!(reason(etcd(true, false, true), Some(true)), "Learner");
         assert_eq!(reason(etcd(false, false, false), Some(true)), "NoLeader");
         assert_eq!(reason(Observed::Absent, Some(true)), "Voter");
-        assert_eq!(reason(Observed::Absent, None), "NoAnswer");
+        assert_eq!(reason(Observed::Unknown("half an answer".into()), None), "NotSeen");
+        assert_eq!(reason(Observed::Absent, None), "", "there is no etcd to speak of");
     }
 }
