@@ -14,7 +14,7 @@ use crate::plan::Decision;
 const EAGER: Duration = Duration::from_secs(1);
 /// And afterwards.
 const STEADY: Duration = Duration::from_secs(10);
-/// The poll of a virtual router's networks while no server is known, or no peer.
+/// The poll of a virtual router's networks while no server is known.
 const NETWORKS_EAGER: Duration = Duration::from_secs(10);
 /// A whole service reads itself at most twice a minute, so each VM that may do it waits so long per VM.
 const SHARE: Duration = Duration::from_secs(30);
@@ -30,21 +30,16 @@ pub fn decide(config: &Config, facts: &Facts, balanced: &Balanced, decision: &mu
         // Nobody writes a digest onto a virtual router: what its own VM says matters to READY alone.
         Source::Networks => {
             reads.me = STEADY;
-            reads.networks = networks(config, facts, balanced);
+            reads.networks = networks(config, balanced);
         }
     }
     let next = [reads.service, reads.networks].into_iter().flatten().fold(reads.me, Duration::min);
     decision.look_again_within(next);
 }
 
-fn networks(config: &Config, facts: &Facts, balanced: &Balanced) -> Option<Duration> {
-    let servers = balanced.is_dynamic.then(|| {
-        let rate = refresh(config);
-        if balanced.has_any { rate } else { rate.min(NETWORKS_EAGER) }
-    });
-    let is_known = facts.networks.last.known().is_some();
-    let peers = config.vnf.vrrp.unicast.then_some(if is_known { SHARE } else { NETWORKS_EAGER });
-    [servers, peers].into_iter().flatten().min()
+fn networks(config: &Config, balanced: &Balanced) -> Option<Duration> {
+    let rate = refresh(config);
+    balanced.is_dynamic.then(|| if balanced.has_any { rate } else { rate.min(NETWORKS_EAGER) })
 }
 
 fn service(config: &Config, facts: &Facts, balanced: &Balanced) -> Option<Duration> {
