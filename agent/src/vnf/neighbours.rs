@@ -81,7 +81,9 @@ pub fn decide(config: &Config, facts: &Facts, names: &Names, decision: &mut Deci
     let links = facts.links.known().map_or(&[][..], Vec::as_slice);
     let (mut foreign, mut twice, mut strangers) = (Vec::new(), Vec::new(), Vec::new());
     for instance in instances {
-        let is_master = instance.vips.iter().any(|vip| has_address(links, vip.ip));
+        // A virtual address that is this VM's own, too, says nothing: it is always here.
+        let moves = |ip: Ipv4Addr| config.nics.iter().all(|nic| nic.ip != Some(ip));
+        let is_master = instance.vips.iter().any(|vip| moves(vip.ip) && has_address(links, vip.ip));
         for heard in heard_by(instance, names, facts) {
             match speaker(config, facts, heard) {
                 Speaker::Foreign => foreign.push(described(heard)),

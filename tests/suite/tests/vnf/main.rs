@@ -6,6 +6,8 @@ mod machine;
 mod neighbours;
 mod owners;
 mod router;
+mod running;
 mod scenarios;
+mod sessions;
 mod unicast;
 mod upkeep;

@@ -54,8 +54,9 @@ pub fn check(cases: &[PathBuf]) -> Vec<String> {
 }
 
 /// Why the checks cannot run here.
-fn unable() -> Option<String> {
-    let programs = ["conntrackd", "haproxy", "keepalived", "nft", "unbound-checkconf", "unshare", "ip"];
+pub fn unable() -> Option<String> {
+    let programs =
+        ["conntrack", "conntrackd", "haproxy", "keepalived", "nft", "unbound-checkconf", "unshare", "ip"];
     let places = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
     let is_there = |program: &str| places.iter().any(|place| Path::new(place).join(program).exists());
     if let Some(missing) = programs.into_iter().find(|program| !is_there(program)) {
