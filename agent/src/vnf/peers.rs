@@ -24,12 +24,10 @@ use super::keepalived;
 use super::links::Names;
 use super::neighbours::{heard_by, own_role};
 use crate::context::Config;
-use crate::context::vnf::{Instance, Source};
+use crate::context::vnf::Instance;
 use crate::facts::{Facts, Observed};
 use crate::plan::Decision;
-use crate::service::{
-    AttributeName, AttributeValue, Holder, Networks, ServiceRole, VNet, Vm, VmId, names as attributes,
-};
+use crate::service::{AttributeName, AttributeValue, ServiceRole, Vm, VmId, names as attributes};
 
 /// Peers by [`Instance::nic`].
 pub type Peers = BTreeMap<u8, Vec<Ipv4Addr>>;
@@ -51,10 +49,6 @@ pub fn of(config: &Config, facts: &Facts, names: &Names) -> Result<Peers, String
     let waits = || {
         String::from("ONEAPP_VNF_KEEPALIVED_UNICAST is YES: waiting for OneGate to name the other vnf VMs")
     };
-    if config.vnf.source == Source::Networks {
-        let leased = facts.networks.last.known().and_then(|networks| leased(config, networks));
-        return leased.or(memory).ok_or_else(waits);
-    }
     let Some((me, role)) = config.vm.zip(whole_role(config, facts)) else {
         return memory.ok_or_else(waits);
     };
@@ -164,28 +158,4 @@ fn told(config: &Config, role: &ServiceRole, me: VmId) -> Peers {
         peers
     };
     config.vnf.vrrp.instances.iter().map(|instance| (instance.nic, in_network(instance))).collect()
-}
-
-/// The other VMs of this virtual router, by what they have leased in each instance's network: the one in which this VM
-/// has that instance's address. `None` if one of these networks was not read.
-fn leased(config: &Config, networks: &Networks) -> Option<Peers> {
-    let me = config.vm?;
-    let fellows = &networks.router.as_ref()?.vms;
-    let in_network = |instance: &Instance| -> Option<Vec<Ipv4Addr>> {
-        let own = (Some(IpAddr::V4(instance.network.0)), Holder::Vm(me));
-        let is_own = |network: &&VNet| network.leases.iter().any(|lease| (lease.ip, lease.holder) == own);
-        let network = networks.read.iter().find(is_own)?;
-        let mut peers: Vec<Ipv4Addr> = network
-            .leases
-            .iter()
-            .filter_map(|lease| match (lease.holder, lease.ip?) {
-                (Holder::Vm(vm), IpAddr::V4(ip)) if vm != me && fellows.contains(&vm) => Some(ip),
-                _ => None,
-            })
-            .collect();
-        peers.sort_unstable();
-        Some(peers)
-    };
-    let instances = config.vnf.vrrp.instances.iter();
-    instances.map(|instance| Some((instance.nic, in_network(instance)?))).collect()
 }

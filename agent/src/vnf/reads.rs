@@ -12,12 +12,12 @@ use crate::plan::Decision;
 
 /// The own VM's poll while servers come and go: a new one shall serve within 3 s, of which the leader takes most.
 const EAGER: Duration = Duration::from_secs(1);
-/// The poll of a virtual router's networks while no server is known, or no peer.
-const NETWORKS_EAGER: Duration = Duration::from_secs(10);
 /// And while they stay. About 10 ms of OneGate's time each; the old scripts ask a dear question per VM every 30 s.
 const STEADY: Duration = Duration::from_secs(2);
 /// And where no servers come from OneGate.
 const ALONE: Duration = Duration::from_secs(10);
+/// The poll of a virtual router's networks while no server is known.
+const NETWORKS_EAGER: Duration = Duration::from_secs(10);
 /// A whole service reads itself at most twice a minute, so each VM that may do it waits so long per VM.
 const SHARE: Duration = Duration::from_secs(30);
 
@@ -36,21 +36,16 @@ pub fn decide(config: &Config, facts: &Facts, balanced: &Balanced, decision: &mu
         // Nobody writes a digest onto a virtual router: what its own VM says matters to READY alone.
         Source::Networks => {
             reads.me = ALONE;
-            reads.networks = networks(config, facts, balanced);
+            reads.networks = networks(config, balanced);
         }
     }
     let next = [reads.service, reads.networks].into_iter().flatten().fold(reads.me, Duration::min);
     decision.look_again_within(next);
 }
 
-fn networks(config: &Config, facts: &Facts, balanced: &Balanced) -> Option<Duration> {
-    let servers = balanced.is_dynamic.then(|| {
-        let rate = refresh(config);
-        if balanced.has_any { rate } else { rate.min(NETWORKS_EAGER) }
-    });
-    let is_known = facts.networks.last.known().is_some();
-    let peers = config.vnf.vrrp.unicast.then_some(if is_known { SHARE } else { NETWORKS_EAGER });
-    [servers, peers].into_iter().flatten().min()
+fn networks(config: &Config, balanced: &Balanced) -> Option<Duration> {
+    let rate = refresh(config);
+    balanced.is_dynamic.then(|| if balanced.has_any { rate } else { rate.min(NETWORKS_EAGER) })
 }
 
 fn service(config: &Config, facts: &Facts, balanced: &Balanced) -> Option<Duration> {

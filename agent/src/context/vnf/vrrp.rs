@@ -159,18 +159,22 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> VrrpConfig {
     VrrpConfig { instances: instances(reader, &candidates), floating, unicast }
 }
 
-/// OneGate names fellows to the VMs of a service and of a virtual router only.
+/// OneGate names fellows to the VMs of a service only. To those of a virtual router it does too, but it does not show
+/// them whom the others know, and a VM that speaks before it is known takes the addresses.
 fn unicast(reader: &mut Reader<'_>) -> bool {
     let name = "ONEAPP_VNF_KEEPALIVED_UNICAST";
     let is_wished = reader.flag(name, false);
-    let has_fellows = ["SERVICE_ID", "VROUTER_ID"].into_iter().any(|name| reader.text(name).is_some());
-    if is_wished && !has_fellows {
-        reader.warn(
-            name,
-            "this VM is in no service (no SERVICE_ID) and of no virtual router (no VROUTER_ID), so nobody names its peers: multicast is used",
-        );
+    let why = if reader.vars().is_virtual_router() {
+        "the VMs of a virtual router cannot tell each other whom they know: multicast is used"
+    } else if reader.text("SERVICE_ID").is_none() {
+        "this VM is in no service (no SERVICE_ID), so nobody names its peers: multicast is used"
+    } else {
+        return is_wished;
+    };
+    if is_wished {
+        reader.warn(name, why);
     }
-    is_wished && has_fellows
+    false
 }
 
 /// `SERVICE_ID % 255 + 1`, else `VMID % 255 + 1`, else 1, unless a VRID is given.
