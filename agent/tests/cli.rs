@@ -133,6 +133,19 @@ fn rendering_needs_a_role_and_writes_beneath_its_directory_only() {
     }
 }
 
+#[test]
+fn rendering_into_a_name_without_a_slash_writes_here() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("context.sh"), CONTEXT).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_oneke-agent"))
+        .args(["render", "--role", "vnf", "--context", "context.sh", "--out", "out"])
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_modes(&home.path().join("out"));
+}
+
 /// A VM as OneGate shows it.
 fn vm(id: u32, role: &str, ip: &str, attributes: serde_json::Value) -> serde_json::Value {
     let mut template = serde_json::json!({ "SERVICE_ID": "3", "ROLE_NAME": role });
@@ -180,6 +193,32 @@ fn a_joiner_is_rendered_from_recorded_answers() {
     let config = std::fs::read_to_string(out.join("etc/rancher/rke2/config.yaml")).unwrap();
     assert!(config.contains(&token) && config.contains("oneke-3-worker-7"), "{config}");
     assert_modes(&out);
+}
+
+/// Cluster API's virtual router needs no `--role`: its context names it, its networks name its backends.
+#[test]
+fn a_virtual_router_is_rendered_from_its_networks() {
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases/vnf/vrouter-cluster-api");
+    let context = std::fs::read_to_string(case.join("context.sh")).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("out");
+    let (onegate, target) = (case.to_str().unwrap(), out.to_str().unwrap());
+    let (text, code) = on(&context, &["render", "--onegate", onegate, "--out", target]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("READY=YES"), "{text}");
+    let servers = |out: &Path| {
+        let config = std::fs::read_to_string(out.join("etc/haproxy/haproxy.cfg")).unwrap();
+        config.lines().filter(|line| line.trim().starts_with("server ")).count()
+    };
+    assert_eq!(servers(&out), 3);
+    assert_modes(&out);
+    // Offline it has no backends, and stands ready for them.
+    let alone = home.path().join("alone");
+    let (text, code) = on(&context, &["render", "--out", alone.to_str().unwrap()]);
+    assert_eq!((code, servers(&alone)), (Some(0), 0), "{text}");
+    // The other roles' rules do not concern it.
+    let context = format!("{context}ONEAPP_K8S_CNI_PLUGIN='none of these'\n");
+    assert_eq!(on(&context, &["check"]).1, Some(0));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv6Addr};
 pub use answer::AnswerError;
 pub use attribute::{AttributeName, AttributeValue, Unpublishable, render};
 pub use endpoint::needs_link_route;
-pub use vrouter::{Holder, Lease, VNet, VRouter, VRouterNic};
+pub use vrouter::{Holder, Lease, Networks, VNet, VRouter, VRouterNic};
 
 /// OpenNebula's ID of a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -119,6 +119,11 @@ impl Vm {
     /// LCM_STATE 12: it is being terminated and will not come back.
     pub fn is_leaving(&self) -> bool {
         self.state == 3 && self.lcm_state == 12
+    }
+
+    /// LCM_STATE 12, 18 or 29: it is being shut down, whether it will come back or not.
+    pub fn is_stopping(&self) -> bool {
+        self.state == 3 && matches!(self.lcm_state, 12 | 18 | 29)
     }
 }
 

@@ -16,20 +16,26 @@ mod command;
 mod context_disk;
 mod context_reader;
 pub mod context_source;
+mod disk_jobs;
+pub mod disks;
+mod ears;
+mod etcd;
 mod events;
 pub mod files;
-mod haproxy;
+pub mod haproxy;
 mod iso9660;
 pub mod journal;
 mod kubernetes;
 mod links;
 pub mod notify;
 pub mod onegate;
+pub mod ports;
 mod routes;
 pub mod status_file;
 mod supervisor;
 mod symlinks;
 mod sysctls;
+mod timedate;
 mod unit_events;
 mod units;
 mod vrrp;
@@ -44,6 +50,9 @@ use tokio::time::Instant;
 
 use self::cloud::Cloud;
 pub use self::context_reader::ContextReader;
+pub use self::disk_jobs::{format, grow};
+use self::disks::BlockDevices;
+use self::ears::Ears;
 use self::events::{Events, Woken};
 use self::journal::Journal;
 use self::kubernetes::Cluster;
@@ -55,12 +64,12 @@ use self::units::{Job, Systemd, Units};
 use crate::driver::{Event, Interests, Report, World};
 use crate::facts::{Active, Facts, HaproxyStats, Link, Observed, VrrpState};
 use crate::identity::Identity;
-use crate::plan::{Effect, Reads, Sealing};
-use crate::service::AttributeValue;
+use crate::plan::{Attributes, Effect, Load, Reads, Sealing, ServerChange};
+use crate::service::{AttributeValue, VmId};
+use crate::vnf::haproxy::{PATH as CONFIGURATION, UNIT as HAPROXY, description};
 
 /// How often a new context is looked for between two passes; also how often the watchdog is fed while nothing happens.
 const LOOK_AT_CONTEXT: Duration = Duration::from_secs(10);
-const HAPROXY: &str = "haproxy.service";
 const KEEPALIVED: &str = "keepalived.service";
 
 /// This machine.
@@ -70,10 +79,13 @@ pub struct Machine {
     systemd: Systemd,
     cluster: Cluster,
     supervisor: Supervisor,
+    disks: BlockDevices,
+    etcd: etcd::Member,
     /// Only the loop takes over the process's signals.
     events: Option<Events>,
     moved: Arc<Notify>,
     watches_addresses: bool,
+    ears: Ears,
     status: StatusFile,
     notifier: Notifier,
     journal: Journal,
@@ -89,7 +101,10 @@ impl Machine {
             systemd: Systemd::new(Watches::new(Arc::clone(&moved))),
             cluster: Cluster::new(Arc::clone(&moved)),
             supervisor: Supervisor::new(Arc::clone(&moved)),
+            disks: BlockDevices::new(Arc::clone(&moved)),
+            etcd: etcd::Member::new(Arc::clone(&moved)),
             events: None,
+            ears: Ears::new(Arc::clone(&moved)),
             moved,
             watches_addresses: false,
             status: StatusFile::new(Path::new(status_file::DIRECTORY)),
@@ -129,7 +144,8 @@ impl Machine {
             Effect::StartUnit(unit) => self.systemd.queue(Job::Start, unit).await,
             Effect::StopUnit(unit) => self.systemd.queue(Job::Stop, unit).await,
             Effect::RestartUnit(unit) => self.systemd.queue(Job::Restart, unit).await,
-            Effect::LoadConfig { unit, how, digest } => self.systemd.load(unit, *how, digest).await,
+            Effect::LoadConfig { unit, how, digest } => self.load(unit, *how, digest).await,
+            Effect::SetServers { changes, digest } => self.set_servers(changes, digest).await,
             Effect::SetSysctl { key, value } => sysctls::write(key, value),
             Effect::LinkUp { name } => links::set_up(name).await,
             Effect::SetDefaultRoute { via, device, protocol } => routes::set(*via, device, *protocol).await,
@@ -142,6 +158,32 @@ impl Machine {
                 self.cluster.hold_lease(holder, version.as_deref()).await
             }
         }
+    }
+
+    /// HAProxy is asked what it has loaded: systemd does not see that it refuses a reload.
+    async fn load(&mut self, unit: &str, how: Load, digest: &str) -> anyhow::Result<()> {
+        let loaded = self.systemd.load(unit, how, digest).await;
+        if unit != HAPROXY {
+            return loaded;
+        }
+        if let Err(error) = loaded {
+            return Err(error.context(haproxy::complaints(unit).await));
+        }
+        match files::read(Path::new(CONFIGURATION)).known() {
+            Some(file) => match description(file.content.expose()) {
+                Some(description) => haproxy::took(Path::new(haproxy::SOCKET), unit, description).await,
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
+    async fn set_servers(&mut self, changes: &[ServerChange], digest: &str) -> anyhow::Result<()> {
+        if let Err(error) = haproxy::change(Path::new(haproxy::SOCKET), changes).await {
+            tracing::warn!("{error:#}: reloading {HAPROXY} instead");
+            self.load(HAPROXY, Load::Reload, digest).await?;
+        }
+        Ok(())
     }
 
     async fn publish_sealed(&mut self, sealing: &Sealing) -> anyhow::Result<()> {
@@ -163,21 +205,29 @@ impl World for Machine {
         facts.symlinks = looked(&interests.symlinks, |path| symlinks::read(Path::new(path)));
         facts.sysctls = looked(&interests.sysctls, sysctls::read);
         facts.links = links::read();
+        facts.heard = self.ears.hear(&interests.routers, now);
         let node = Identity::observed(&facts)
             .known()
             .and_then(|read| read.as_ref().ok())
             .and_then(|i| i.node_name.clone());
-        let ((me, service), units, kubernetes, supervisor, haproxy, routes) = tokio::join!(
+        let ((me, service, networks), units, kubernetes, supervisor, haproxy, routes, disks) = tokio::join!(
             self.cloud.observe(&context, token, reads, now),
             self.systemd.observe(&interests.units),
             self.cluster.observe(node.as_deref(), reads, now),
             self.supervisor.observe(interests.supervisor.as_deref()),
             haproxy_stats(interests),
             routes::read(&interests.routes),
+            self.disks.observe(&interests.mountpoints),
+        );
+        let asked = reads.addons.filter(|_| interests.etcd);
+        (facts.workloads, facts.etcd, facts.clock) = tokio::join!(
+            self.cluster.workloads(&interests.workloads, reads, now),
+            self.etcd.observe(asked, now),
+            timedate::read(interests.clock),
         );
         facts.context = context;
         facts.vrrp = vrrp_states(&units, &facts.links);
-        Facts { me, service, units, kubernetes, supervisor, haproxy, routes, ..facts }
+        Facts { me, service, networks, units, kubernetes, supervisor, haproxy, routes, disks, ..facts }
     }
 
     async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
@@ -185,6 +235,18 @@ impl World for Machine {
         let outcome = self.try_apply(effect).await.map_err(|error| format!("{error:#}"));
         self.journal.effect(effect, &outcome, clock::now());
         outcome
+    }
+
+    async fn publish_on(&mut self, others: &[(VmId, &Attributes)]) -> Vec<Result<(), String>> {
+        notify::watchdog();
+        let outcomes = self.cloud.publish_on(others).await;
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.map_err(|error| format!("{error:#}")));
+        let outcomes: Vec<_> = outcomes.collect();
+        for ((vm, attributes), outcome) in others.iter().zip(&outcomes) {
+            let effect = Effect::Publish { vm: Some(*vm), attributes: (*attributes).clone() };
+            self.journal.effect(&effect, outcome, clock::now());
+        }
+        outcomes
     }
 
     async fn report(&mut self, report: &Report) {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use oneke_agent::driver::{Event, Interests, Report, World};
 use oneke_agent::facts::{
-    Active, Facts, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Observed, Unit,
+    Active, Disks, Facts, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Observed, Unit,
 };
 use oneke_agent::plan::{Effect, Reads, Secret};
+use oneke_agent::vnf::haproxy;
 
 /// The machine; `facts` holds what does not follow from its files and units.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Memory {
     pub there: BTreeSet<String>,
     /// The last look.
     pub seen: Facts,
+    /// The running HAProxy.
+    haproxy: HaproxyStats,
     units: BTreeMap<String, (bool, bool, Option<String>)>,
     sysctls: BTreeMap<String, String>,
 }
@@ -33,7 +36,7 @@ impl Memory {
     /// What a working member of a cluster sees of it; it holds the Lease.
     pub fn member(node: &str, now: Duration) -> Kubernetes {
         let lease = Lease { holder: node.into(), version: "1".into(), seen: now };
-        let seen = KubernetesNode { name: node.into(), ready: true, message: String::new() };
+        let seen = KubernetesNode { name: node.into(), ready: true, ..KubernetesNode::default() };
         Kubernetes { readyz: Observed::Known(()), node: Observed::Known(seen), lease: Observed::Known(lease) }
     }
 
@@ -70,8 +73,9 @@ impl World for Memory {
                     (key.clone(), Observed::Known(value))
                 })
                 .collect(),
-            haproxy: if running("haproxy.service") {
-                Observed::Known(HaproxyStats::default())
+            disks: Observed::Known(Disks::mounted(&interests.mountpoints)),
+            haproxy: if running(haproxy::UNIT) {
+                Observed::Known(self.haproxy.clone())
             } else {
                 Observed::Absent
             },
@@ -94,13 +98,20 @@ impl World for Memory {
             }
             Effect::StopUnit(unit) => self.units.entry(unit.clone()).or_default().0 = false,
             Effect::LoadConfig { unit, digest, .. } => {
+                if unit == haproxy::UNIT {
+                    let file = self.files.get(haproxy::PATH).map_or("", |(_, text)| text);
+                    self.haproxy = haproxy::running(file);
+                }
                 let unit = self.units.entry(unit.clone()).or_default();
                 (unit.0, unit.2) = (true, Some(digest.clone()));
+            }
+            Effect::SetServers { changes, .. } => {
+                changes.iter().for_each(|change| self.haproxy.change(change));
             }
             Effect::SetSysctl { key, value } => drop(self.sysctls.insert(key.clone(), value.clone())),
             Effect::Publish { vm: None, attributes } => {
                 if let Observed::Known(me) = &mut self.facts.me.last {
-                    let own = me.attributes.get_or_insert_default();
+                    let own = std::sync::Arc::make_mut(me).attributes.get_or_insert_default();
                     own.extend(
                         attributes
                             .iter()

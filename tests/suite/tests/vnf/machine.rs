@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use oneke_agent::context::{Config, Problem, Vars};
 use oneke_agent::driver::Interests;
-use oneke_agent::facts::{Active, Facts, File, Link, Observed, Unit};
+use oneke_agent::facts::{Active, Facts, File, HaproxyStats, Link, Observed, Reading, Unit};
 use oneke_agent::plan::{Decision, Effect, Secret, Status};
-use oneke_agent::service::{Role, Service, VNet, Vm};
-use oneke_agent::vnf;
+use oneke_agent::service::{Networks, Role, Service, Vm};
+use oneke_agent::vnf::{self, haproxy};
 
 /// Passes after which a decision that does not come to rest is a fault.
 const MOST_PASSES: u32 = 8;
@@ -25,7 +25,12 @@ impl Machine {
     pub fn new(context: &str) -> Result<Self, Vec<Problem>> {
         let vars = Vars::parse(context).expect("the case's context is a list of NAME='value'");
         let config = Config::read(&vars, Some(Role::Vnf))?;
-        let mut facts = Facts { now: Duration::from_secs(100), wall: 1_763_715_600, ..Facts::default() };
+        let mut facts = Facts {
+            now: Duration::from_secs(100),
+            wall: 1_763_715_600,
+            heard: Observed::Absent,
+            ..Facts::default()
+        };
         let mut links: Vec<Link> = config
             .nics
             .iter()
@@ -38,28 +43,24 @@ impl Machine {
             .collect();
         links.insert(0, Link { name: "lo".into(), mac: String::new(), running: true, addresses: vec![] });
         facts.links = Observed::Known(links);
-        facts.me.last = Observed::Known(vm_of_role("vnf", config.vm.map_or(0, |vm| vm.0)));
-        facts.me.at = Some(facts.now);
+        facts.me = Reading::of(vm_of_role("vnf", config.vm.map_or(0, |vm| vm.0)), facts.now);
+        facts.haproxy = Observed::Absent;
         Ok(Self { config, facts, done: Vec::new() })
     }
 
     /// What OneGate told of the service, just now.
     pub fn told(&mut self, service: Service) {
-        self.facts.service.last = Observed::Known(service);
-        self.facts.service.at = Some(self.facts.now);
-        self.facts.service.fault = None;
+        self.facts.service = Reading::of(service, self.facts.now);
     }
 
     /// What OneGate told of this virtual router's networks, just now.
-    pub fn told_networks(&mut self, networks: Vec<VNet>) {
-        self.facts.networks.last = Observed::Known(networks);
-        self.facts.networks.at = Some(self.facts.now);
+    pub fn told_networks(&mut self, networks: Networks) {
+        self.facts.networks = Reading::of(networks, self.facts.now);
     }
 
     /// What OneGate told of this VM, just now.
     pub fn told_me(&mut self, vm: Vm) {
-        self.facts.me.last = Observed::Known(vm);
-        self.facts.me.at = Some(self.facts.now);
+        self.facts.me = Reading::of(vm, self.facts.now);
     }
 
     /// Time passes.
@@ -117,13 +118,25 @@ impl Machine {
             Effect::RemoveFile { path } => drop(self.facts.files.insert(path.clone(), Observed::Absent)),
             Effect::EnableUnit(unit) => self.unit(unit).enabled = true,
             Effect::DisableUnit(unit) => self.unit(unit).enabled = false,
-            Effect::StartUnit(unit) | Effect::RestartUnit(unit) => self.unit(unit).active = Active::Active,
-            Effect::StopUnit(unit) => self.unit(unit).active = Active::Inactive,
-            Effect::LoadConfig { unit, digest, .. } => {
-                let digest = digest.clone();
-                let unit = self.unit(unit);
+            Effect::StartUnit(unit) | Effect::RestartUnit(unit) => {
+                self.unit(unit).active = Active::Active;
+                self.run_haproxy(unit);
+            }
+            Effect::StopUnit(unit) => {
+                self.unit(unit).active = Active::Inactive;
+                if unit == haproxy::UNIT {
+                    self.facts.haproxy = Observed::Absent;
+                }
+            }
+            Effect::LoadConfig { unit: name, digest, .. } => {
+                let unit = self.unit(name);
                 unit.active = Active::Active;
-                unit.loaded = Some(digest);
+                unit.loaded = Some(digest.clone());
+                self.run_haproxy(name);
+            }
+            Effect::SetServers { changes, .. } => {
+                let running = self.running();
+                changes.iter().for_each(|change| running.change(change));
             }
             Effect::SetSysctl { key, value } => {
                 if key == "net.ipv4.conf.all.forwarding" {
@@ -141,6 +154,21 @@ impl Machine {
                 links.iter_mut().filter(|link| link.name == *name).for_each(|link| link.running = true);
             }
             other => panic!("a vnf VM is not asked to {other}"),
+        }
+    }
+
+    /// HAProxy has started with its file, if it is HAProxy that has.
+    fn run_haproxy(&mut self, unit: &str) {
+        if unit == haproxy::UNIT {
+            self.facts.haproxy = Observed::Known(haproxy::running(self.file(haproxy::PATH)));
+        }
+    }
+
+    /// The HAProxy that runs.
+    pub fn running(&mut self) -> &mut HaproxyStats {
+        match &mut self.facts.haproxy {
+            Observed::Known(running) => running,
+            other => panic!("HAProxy does not run: {other:?}"),
         }
     }
 
