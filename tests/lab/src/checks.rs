@@ -23,7 +23,7 @@ pub fn run(size: &Size) -> Result<()> {
     Lab::during(&bench::stage(), |lab| {
         bench::convergence::measure(lab, &bench::convergence::Options { samples: 2, pause: 1.0 })?;
         bench::churn::measure(lab, &bench::churn::Options { changes: 8, reloads: 4, rate: 200 })?;
-        bench::lies::measure(lab, &bench::lies::Options { seconds: 70, rate: 200 })
+        bench::lies::measure(lab, &bench::lies::Options { seconds: 42, rate: 200 })
     })?;
     bench::failover::measure(&bench::failover::Options {
         rounds: 1,
