@@ -163,18 +163,18 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> VrrpConfig {
     VrrpConfig { instances: instances(reader, &candidates), floating, unicast }
 }
 
-/// OneGate names fellows to the VMs of a service only.
+/// OneGate names fellows to the VMs of a service, and of a virtual router.
 fn unicast(reader: &mut Reader<'_>) -> bool {
     let name = "ONEAPP_VNF_KEEPALIVED_UNICAST";
     let is_wished = reader.flag(name, false);
-    let has_service = reader.text("SERVICE_ID").is_some();
-    if is_wished && !has_service {
+    let has_fellows = ["SERVICE_ID", "VROUTER_ID"].iter().any(|name| reader.text(name).is_some());
+    if is_wished && !has_fellows {
         reader.warn(
             name,
-            "this VM is in no service (no SERVICE_ID), so nobody names its peers: multicast is used",
+            "this VM is in no service and no virtual router, so nobody names its peers: multicast is used",
         );
     }
-    is_wished && has_service
+    is_wished && has_fellows
 }
 
 /// `SERVICE_ID % 255 + 1`, else `VMID % 255 + 1`, else 1, unless a VRID is given.
