@@ -8,5 +8,6 @@ mod owners;
 mod router;
 mod scenarios;
 mod sessions;
+mod tables;
 mod unicast;
 mod upkeep;
