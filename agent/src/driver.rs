@@ -442,6 +442,53 @@ mod tests {
         }
     }
 
+    /// Takes writes onto other VMs together, and fails those onto VM 3.
+    #[derive(Default)]
+    struct Together {
+        groups: Vec<Vec<String>>,
+    }
+
+    impl World for Together {
+        async fn observe(&mut self, _: &Interests, _: &Reads) -> Facts {
+            Facts::default()
+        }
+
+        async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
+            self.groups.push(vec![effect.to_string()]);
+            Ok(())
+        }
+
+        async fn publish_on(&mut self, others: &[(VmId, &Attributes)]) -> Vec<Result<(), String>> {
+            self.groups.push(others.iter().map(|(vm, _)| vm.to_string()).collect());
+            others.iter().map(|(vm, _)| if vm.0 == 3 { Err("late".into()) } else { Ok(()) }).collect()
+        }
+
+        async fn report(&mut self, _: &Report) {}
+
+        async fn wait(&mut self, _: Duration) -> Event {
+            Event::Stop
+        }
+    }
+
+    #[tokio::test]
+    async fn writes_onto_others_go_together_and_each_failure_is_told() {
+        let publish = |vm| Effect::Publish { vm: Some(VmId(vm)), attributes: Attributes::new() };
+        let start = || Effect::StartUnit("a.service".into());
+        let effects: Vec<Effect> =
+            std::iter::once(start()).chain((1..=10).map(publish)).chain([start(), publish(11)]).collect();
+        let (mut world, mut driver, mut report) = (Together::default(), Driver::default(), Report::default());
+        let failed = driver.apply(&mut world, &effects, &mut report).await;
+        let sizes: Vec<usize> = world.groups.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [1, IN_FLIGHT, 2, 1, 1], "{:?}", world.groups);
+        assert!(failed.is_some_and(|condition| condition.message.contains("VM 3")));
+        assert_eq!(
+            report.effects.iter().filter(|told| told.starts_with("failed: publish on VM 3")).count(),
+            1
+        );
+        assert_eq!(report.effects.len(), effects.len(), "nobody is held up");
+        assert_eq!(driver.untold, BTreeSet::from([Some(VmId(3))]));
+    }
+
     #[tokio::test]
     async fn a_failed_aside_is_told_and_stops_nothing_else() {
         let mut world = Stubborn::default();

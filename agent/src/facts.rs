@@ -1,6 +1,7 @@
 //! One observation of the world: what a decider may know. Values only; the shell fills them in.
 
 mod disks;
+mod haproxy;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::disks::{Contents, Disk, Disks, Place, Signature, Use};
+pub use self::haproxy::{HaproxyServer, HaproxyStats, ServerState};
 use crate::plan::Secret;
 use crate::service::{Networks, Service, Vm};
 use crate::vrrp::Heard;
@@ -322,13 +324,6 @@ pub struct Kubernetes {
     pub node: Observed<KubernetesNode>,
     /// The Lease; only servers ask.
     pub lease: Observed<Lease>,
-}
-
-/// HAProxy's own view, from its statistics socket.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct HaproxyStats {
-    /// By `backend/server`: up, as HAProxy's health check sees it.
-    pub servers: BTreeMap<String, bool>,
 }
 
 /// State of a VRRP instance.

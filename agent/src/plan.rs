@@ -3,11 +3,14 @@
 //! Nothing in this module touches the machine. An [`Effect`] is data that can be printed without its secrets;
 //! the shell (`world`) applies it. `Display` of an effect or a condition is what the operator reads.
 
+mod servers;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+pub use self::servers::{ServerChange, To};
 use crate::service::{AttributeName, AttributeValue, VmId, names};
 
 /// A text that must never reach a log, an argument list or a `Debug` print. Wiped when dropped.
@@ -110,7 +113,15 @@ pub enum Effect {
         unit: String,
         /// Reload if the unit can and runs; else (re)start it.
         how: Load,
-        /// [`digest`] of the configuration that is loaded by this.
+        /// Names the configuration that is loaded by this, mostly its [`digest`].
+        digest: String,
+    },
+    /// Change the servers of the running HAProxy, in order, without a reload. If it refuses one, or does not answer, its
+    /// unit is reloaded instead: the file says the same.
+    SetServers {
+        /// What changes.
+        changes: Vec<ServerChange>,
+        /// Names the configuration, remembered if the unit is reloaded.
         digest: String,
     },
     /// Set a kernel parameter, `net.ipv4.ip_forward` form.
@@ -203,6 +214,7 @@ impl fmt::Display for Effect {
             Self::LoadConfig { unit, how: Load::Restart, .. } => {
                 write!(f, "restart {unit} with its new configuration")
             }
+            Self::SetServers { changes, .. } => servers::told(changes, f),
             Self::SetSysctl { key, value } => write!(f, "set {key} = {value}"),
             Self::LinkUp { name } => write!(f, "set link {name} up"),
             Self::SetDefaultRoute { via, device, .. } => {
@@ -389,6 +401,8 @@ mod tests {
         assert!(!decision.is_ready());
         decision.conditions.push(Condition::met("A", "Yes", ""));
         assert!(decision.is_ready());
+        decision.told.push(Condition::unmet("AddonsHealthy", "Missing", ""));
+        assert!(decision.is_ready(), "what is only told holds up nothing");
         decision.conditions.push(Condition::unknown("B", "CouldNotLook", ""));
         assert!(!decision.is_ready());
     }

@@ -78,8 +78,11 @@ const KIND: &str = "ContextFollowed";
 fn entry(node: &Node<'_>, disk: &OnDisk) -> files::Entry {
     let named = node.config.node.supervisor.as_ref();
     let server = named.map(|(host, port)| format!("https://{}", super::host_port(host, *port)));
-    let own = || Some(Secret::new(node.facts.file(SERVER_TOKEN).known()?.content.expose().trim()));
-    let token = disk.token.clone().or_else(|| own().filter(|_| *node.role == Role::Master));
+    // RKE2's own file is right after a rotation of the token as well.
+    let token = match node.facts.file(SERVER_TOKEN) {
+        Observed::Known(own) if *node.role == Role::Master => Some(Secret::new(own.content.expose().trim())),
+        Observed::Known(_) | Observed::Absent | Observed::Unknown(_) => disk.token.clone(),
+    };
     match (server.or_else(|| disk.server.clone()), token) {
         (Some(server), Some(token)) => {
             files::Entry::Join { server, token, agent_token: disk.agent_token.clone() }
@@ -150,4 +153,140 @@ fn condition(node: &Node<'_>, pending: &BTreeSet<String>, kept: &[String]) -> Co
         return Condition::unmet(KIND, "IdentityKept", message);
     }
     Condition::met(KIND, "Followed", format!("{unit} runs with what the context says"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::fixture;
+    use super::*;
+    use crate::context::Config;
+    use crate::facts::{Facts, File, Unit};
+    use crate::service::Vm;
+
+    /// What a master of the default service has on disk, and what runs there.
+    struct Machine {
+        config: Config,
+        facts: Facts,
+    }
+
+    impl Machine {
+        fn new(entry: &files::Entry) -> Self {
+            let (config, mut facts) = (fixture::config(), Facts::default());
+            let pinned = fixture::pinned();
+            let identity = Identity {
+                vm: pinned.vm,
+                service: Some(7),
+                role: Role::Master,
+                node_name: Some(pinned.name.clone()),
+                node_ip: Some(pinned.ip),
+            };
+            let Effect::WriteFile(file) = identity.pin() else { panic!("it is a file") };
+            let written = files::rke2(&config, &Role::Master, &pinned, entry, &fixture::shape(3, 2, 0));
+            facts.me = crate::facts::Reading::of(Vm::from_json(r#"{"VM":{"ID":"42","STATE":"3","LCM_STATE":"3","USER_TEMPLATE":{},"TEMPLATE":{"NIC":[]}}}"#).unwrap(), facts.now);
+            let active = Active::Active;
+            let unit = Unit { active, enabled: true, restarts: 0, status: String::new(), loaded: None };
+            facts.units.insert("rke2-server.service".into(), Observed::Known(unit));
+            facts.files.insert(NOTE.into(), Observed::Absent);
+            let mut machine = Self { config, facts };
+            machine.write(file);
+            written.into_iter().for_each(|file| machine.write(file));
+            machine.runs_as("1");
+            machine
+        }
+
+        fn write(&mut self, file: FileSpec) {
+            let there = File { mode: file.mode, content: Secret::new(file.content.as_str()) };
+            self.facts.files.insert(file.path, Observed::Known(there));
+        }
+
+        fn runs_as(&mut self, run: &str) {
+            self.facts.symlinks.insert(run_of("rke2-server.service"), Observed::Known(run.into()));
+        }
+
+        /// One pass: what it writes, and what it tells.
+        fn pass(&mut self) -> (Vec<String>, String) {
+            let mut decision = Decision::default();
+            {
+                let node =
+                    Node::of(&self.config, &self.facts, &Role::Master).map_err(|why| why.message).unwrap();
+                let Observed::Known(there) = self.facts.file(super::super::CONFIG) else {
+                    panic!("it is there")
+                };
+                let disk = files::on_disk(there.content.expose()).unwrap();
+                decide(&node, &disk, &mut decision);
+            }
+            assert_eq!((decision.asides.len(), decision.conditions.len()), (0, 0));
+            let mut written = Vec::new();
+            for effect in decision.effects {
+                let Effect::WriteFile(file) = effect else { panic!("{effect}") };
+                written.push(file.path.clone());
+                self.write(file);
+            }
+            (written, decision.told.first().map_or(String::new(), |it| it.reason.clone()))
+        }
+    }
+
+    fn none(reason: &str) -> (Vec<String>, String) {
+        (vec![], reason.to_owned())
+    }
+
+    #[test]
+    fn what_changed_is_written_once_and_told_until_the_unit_restarts() {
+        let mut machine = Machine::new(&fixture::joins());
+        assert_eq!(machine.pass(), none("Followed"));
+        machine.config.node.extra_sans.push("more.example".into());
+        let registries = Secret::new("mirrors: {}\n");
+        machine.config.node.registries = Some(registries);
+        machine.facts.files.insert("/etc/rancher/rke2/registries.yaml".into(), Observed::Absent);
+        let written = [NOTE, "/etc/rancher/rke2/registries.yaml", super::super::CONFIG].map(str::to_owned);
+        assert_eq!(machine.pass(), (written.to_vec(), "RestartNeeded".into()));
+        assert_eq!(machine.pass(), none("RestartNeeded"));
+        machine.config.node.extra_sans.push("even.more.example".into());
+        assert_eq!(machine.pass().0, [super::super::CONFIG], "it is noted already");
+        machine.runs_as("2");
+        assert_eq!(machine.pass(), none("Followed"));
+    }
+
+    #[test]
+    fn a_unit_that_does_not_run_needs_no_restart() {
+        let mut machine = Machine::new(&fixture::joins());
+        machine.config.node.extra_sans.push("more.example".into());
+        machine.facts.units.clear();
+        assert_eq!(machine.pass(), (vec![super::super::CONFIG.to_owned()], "Followed".into()));
+    }
+
+    #[test]
+    fn a_founder_learns_its_supervisor_and_that_is_all() {
+        let mut machine = Machine::new(&fixture::founds());
+        assert_eq!(machine.pass(), none("Followed"), "not before it has its token");
+        let token = "K10ab::server:cd\n".to_owned();
+        let content = Content::Secret(Secret::new(token));
+        machine.write(FileSpec { path: SERVER_TOKEN.into(), mode: 0o600, content, checker: None });
+        assert_eq!(machine.pass(), (vec![super::super::CONFIG.to_owned()], "Followed".into()));
+        assert_eq!(machine.pass(), none("Followed"));
+    }
+
+    #[test]
+    fn files_are_left_alone_where_that_is_wished_or_another_wrote_them() {
+        let mut machine = Machine::new(&fixture::joins());
+        machine.config.node.extra_sans.push("more.example".into());
+        machine.config.node.follow_context = false;
+        assert_eq!(machine.pass(), none(""));
+        machine.config.node.follow_context = true;
+        machine.facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        assert_eq!(machine.pass(), none(""));
+        let mut machine = Machine::new(&fixture::joins());
+        machine.facts.me = Default::default();
+        machine.config.node.extra_sans.push("more.example".into());
+        assert_eq!(machine.pass(), none(""), "its outer addresses are not known");
+    }
+
+    #[test]
+    fn manifests_wait_for_the_shape_of_the_service() {
+        let mut machine = Machine::new(&fixture::joins());
+        machine.config.node.traefik = true;
+        // Only the setting: how many replicas there shall be is not known.
+        let (written, _) = machine.pass();
+        assert_eq!(written, [NOTE, super::super::CONFIG]);
+    }
 }

@@ -1,7 +1,7 @@
 //! Keeps the machine as RKE2 wants it, member or not: its files and kernel parameters at each pass, and the links to what
 //! the image carries before RKE2 starts.
 
-use super::files::host::{MODULES, at_least};
+use super::files::host::{MODULES, is_set};
 use super::{files, write_if_different};
 use crate::context::Config;
 use crate::driver::Interests;
@@ -15,7 +15,7 @@ const MODULES_LOAD: &str = "systemd-modules-load.service";
 /// What is looked at for it.
 pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
     interests.files.extend(files::host(config, role).into_iter().map(|file| file.path));
-    interests.sysctls.extend(files::PARAMETERS.iter().map(|(key, _)| (*key).to_owned()));
+    interests.sysctls.extend(files::parameters(config).map(|(key, _)| key.to_owned()));
     interests.symlinks.extend(files::links(config, role).into_iter().map(|link| link.path));
     interests.exists.extend(files::devices(config, role).map(|device| device.path.clone()));
 }
@@ -34,12 +34,12 @@ pub fn prepare(config: &Config, facts: &Facts, role: &Role, decision: &mut Decis
 }
 
 /// The kernel's parameters. One that the kernel refuses holds up nothing else.
-pub fn tune(facts: &Facts, decision: &mut Decision) {
-    for (key, wanted) in files::PARAMETERS {
+pub fn tune(config: &Config, facts: &Facts, decision: &mut Decision) {
+    for (key, wanted) in files::parameters(config) {
         match facts.sysctls.get(key) {
             // Absent: a module that is not loaded yet.
             None | Some(Observed::Absent) => {}
-            Some(Observed::Known(value)) if at_least(value, wanted) => {}
+            Some(Observed::Known(value)) if is_set(key, value, wanted) => {}
             Some(Observed::Known(_)) => {
                 decision.asides.push(Effect::SetSysctl { key: key.into(), value: wanted.into() });
             }
@@ -91,10 +91,17 @@ mod tests {
         set("net.ipv4.ip_forward", "1");
         facts.sysctls.insert("net.bridge.bridge-nf-call-iptables".into(), Observed::Absent);
         let mut decision = Decision::default();
-        tune(&facts, &mut decision);
+        tune(&fixture::config(), &facts, &mut decision);
         let told: Vec<String> = decision.asides.iter().map(ToString::to_string).collect();
         assert_eq!(told, ["set fs.inotify.max_user_instances = 8192"]);
         assert_eq!(decision.conditions, []);
+        // A hardened RKE2 wants its parameters to the letter.
+        facts.sysctls.insert("vm.panic_on_oom".into(), Observed::Known("1".into()));
+        let mut config = fixture::config();
+        config.node.extra_config = Some(Secret::new("profile: cis\n"));
+        let mut hardened = Decision::default();
+        tune(&config, &facts, &mut hardened);
+        assert_eq!(hardened.asides.last().map(ToString::to_string), Some("set vm.panic_on_oom = 0".into()));
     }
 
     #[test]

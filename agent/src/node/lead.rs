@@ -247,3 +247,133 @@ fn publish_on(vm: &Vm, name: &str, value: AttributeValue) -> Effect {
     let name = AttributeName::new(name).expect("our own names are well formed");
     Effect::Publish { vm: Some(vm.id), attributes: Attributes::from([(name, value)]) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::files::fixture;
+    use super::*;
+    use crate::facts::{Facts, File, Kubernetes, Reading};
+    use crate::seal::KeyPair;
+    use crate::service::{ServiceNode, ServiceRole, VmId};
+
+    const WALL: u64 = 1_790_000_000;
+
+    fn hash() -> String {
+        "c".repeat(64)
+    }
+
+    /// A leading master, VM 42, of a service with these joiners, each with its ticket attribute if it has one.
+    fn told(joiners: &[(&str, u32, Option<String>)], batch: u32) -> Vec<(u32, String)> {
+        let mut config = fixture::config();
+        config.node.join_batch = batch;
+        let now = Duration::from_secs(500);
+        let vm = |id: u32, attributes: BTreeMap<String, String>| {
+            let attributes = Some(attributes);
+            let vm =
+                Vm { id: VmId(id), name: String::new(), state: 3, lcm_state: 3, attributes, nics: vec![] };
+            ServiceNode { id: VmId(id), vm: Some(vm) }
+        };
+        let mut roles: BTreeMap<&str, Vec<ServiceNode>> =
+            BTreeMap::from([("master", vec![vm(42, BTreeMap::new())])]);
+        for (role, id, ticket) in joiners {
+            let key = (names::JOIN_KEY.to_owned(), key(*id).public());
+            let ticket = ticket.clone().map(|ticket| (names::JOIN_TICKET.to_owned(), ticket));
+            roles.entry(role).or_default().push(vm(*id, [key].into_iter().chain(ticket).collect()));
+        }
+        let role = |(name, nodes): (&str, Vec<ServiceNode>)| ServiceRole {
+            name: name.to_owned(),
+            cardinality: u32::try_from(nodes.len()).unwrap(),
+            state: state::RUNNING,
+            nodes,
+        };
+        let service = Service { id: 7, state: state::RUNNING, roles: roles.into_iter().map(role).collect() };
+        let mut facts = Facts { now, wall: WALL, entropy: Secret::new("5".repeat(64)), ..Facts::default() };
+        facts.service = Reading::of(service, now);
+        let secret = |user: &str| {
+            Observed::Known(File { mode: 0o600, content: Secret::new(format!("K10{}::{user}:x", hash())) })
+        };
+        facts.files.insert(SERVER_TOKEN.into(), secret("server"));
+        facts.files.insert(AGENT_TOKEN.into(), secret("node"));
+        facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        let lease = Lease { holder: "oneke-7-master-42".into(), version: "1".into(), seen: now };
+        facts.kubernetes = Kubernetes { lease: Observed::Known(lease), ..Kubernetes::default() };
+        let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
+        let mut decision = Decision::default();
+        decide(&node, &OnDisk::default(), &mut decision);
+        let said = |effect: &Effect| match effect {
+            Effect::Publish { vm: Some(vm), attributes } => {
+                attributes.values().map(|value| (vm.0, brief(value.as_str()))).next()
+            }
+            other => panic!("{other}"),
+        };
+        decision.effects.iter().filter_map(said).collect()
+    }
+
+    fn key(vm: u32) -> KeyPair {
+        KeyPair::from_seed(&[u8::try_from(vm).unwrap(); 32])
+    }
+
+    fn brief(attribute: &str) -> String {
+        match Answer::parse(attribute).unwrap().body {
+            Body::Sealed(_) => "ticket".into(),
+            Body::Place(Place { place, of }) => format!("{place} of {of}"),
+        }
+    }
+
+    fn workers(
+        ids: std::ops::Range<u32>,
+        ticket: impl Fn(u32) -> Option<String>,
+    ) -> Vec<(&'static str, u32, Option<String>)> {
+        ids.map(|id| ("worker", id, ticket(id))).collect()
+    }
+
+    fn sealed(vm: u32, ago: u64) -> Option<String> {
+        Some(ticket::attribute(&key(vm).public(), &hash(), WALL - ago, Body::Sealed("c2VhbGVk")))
+    }
+
+    #[test]
+    fn a_batch_joins_and_the_others_learn_their_places() {
+        let words = |told: Vec<(u32, String)>| {
+            told.into_iter().map(|(vm, what)| format!("{vm}: {what}")).collect::<Vec<_>>()
+        };
+        let told_five = words(told(&workers(50..55, |_| None), 3));
+        assert_eq!(told_five, ["50: ticket", "51: ticket", "52: ticket", "53: 1 of 2", "54: 2 of 2"]);
+        // Two are on their way; one of those who wait was told its place before.
+        let place = |vm, place| {
+            Some(ticket::attribute(&key(vm).public(), &hash(), WALL, Body::Place(Place { place, of: 9 })))
+        };
+        let mixed = workers(50..55, |vm| match vm {
+            50 | 51 => sealed(vm, 10),
+            53 => place(53, 1),
+            54 => place(54, 4),
+            _ => None,
+        });
+        assert_eq!(words(told(&mixed, 3)), ["52: ticket", "54: 2 of 2"]);
+    }
+
+    #[test]
+    fn who_does_not_join_lends_his_turn() {
+        let stuck = |ago| workers(50..53, |vm| if vm < 52 { sealed(vm, ago) } else { None });
+        assert_eq!(told(&stuck(299), 2), [(52, "1 of 1".to_owned())]);
+        assert_eq!(told(&stuck(301), 2), [(52, "ticket".to_owned())]);
+    }
+
+    #[test]
+    fn masters_join_one_by_one_whatever_the_batch() {
+        let masters = vec![("master", 43, None), ("master", 44, None), ("worker", 50, None)];
+        let expected =
+            [(43, "ticket"), (50, "ticket"), (44, "1 of 1")].map(|(vm, what)| (vm, what.to_owned()));
+        assert_eq!(told(&masters, 50), expected);
+        let late = vec![("master", 43, sealed(43, 301)), ("master", 44, None)];
+        assert_eq!(told(&late, 50), [(44, "ticket".to_owned())], "one that never came");
+    }
+
+    #[test]
+    fn a_pass_answers_no_more_than_the_lease_allows() {
+        let told = told(&workers(50..90, |_| None), 30);
+        assert_eq!(told.len(), ANSWERS);
+        assert!(told.iter().all(|(_, what)| what == "ticket"), "{told:?}");
+    }
+}

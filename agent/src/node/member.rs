@@ -148,6 +148,21 @@ fn register(node: &Node<'_>, listeners: [usize; 2], decision: &mut Decision) {
         ] {
             publish(decision, &format!("ONEGATE_HAPROXY_LB{n}_{suffix}"), value);
         }
+        let share = format!("ONEGATE_HAPROXY_LB{n}_SERVER_WEIGHT");
+        if let Some(weight) = share_told(node, &share) {
+            publish(decision, &share, weight);
+        }
+    }
+}
+
+/// A node that is being shut down takes no new connections; one that came back takes them again. Any other share is the
+/// operator's.
+fn share_told(node: &Node<'_>, name: &str) -> Option<&'static str> {
+    let me = node.facts.me.last.known()?;
+    match (me.is_stopping(), me.attribute(name)) {
+        (true, _) => Some("0"),
+        (false, Some("0")) => Some("1"),
+        (false, _) => None,
     }
 }
 
@@ -167,6 +182,32 @@ mod tests {
         tell(&node, &OnDisk::default(), true, &mut decision);
         let all = decision.publish.iter().filter(|(name, _)| name.as_str().starts_with("ONEGATE_HAPROXY"));
         all.map(|(name, value)| format!("{}={}", name.as_str(), value.as_str())).collect()
+    }
+
+    #[test]
+    fn a_node_that_is_shut_down_takes_no_new_connections() {
+        let (config, mut facts) = (fixture::config(), Facts::default());
+        facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        let mut share = |lcm_state: i32, told: &str| {
+            let name = "ONEGATE_HAPROXY_LB1_SERVER_WEIGHT";
+            let text = format!(
+                r#"{{"VM":{{"ID":"8","NAME":"m","STATE":"3","LCM_STATE":"{lcm_state}",
+                "USER_TEMPLATE":{{"ROLE_NAME":"master"{told}}},"TEMPLATE":{{"NIC":[]}}}}}}"#
+            );
+            facts.me = crate::facts::Reading::of(crate::service::Vm::from_json(&text).unwrap(), facts.now);
+            let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
+            let mut decision = Decision::default();
+            tell(&node, &OnDisk::default(), true, &mut decision);
+            let found = decision.publish.iter().find(|(it, _)| it.as_str() == name);
+            found.map(|(_, value)| value.as_str().to_owned())
+        };
+        assert_eq!(share(3, ""), None);
+        for stopping in [12, 18, 29] {
+            assert_eq!(share(stopping, "").as_deref(), Some("0"));
+        }
+        let told = r#","ONEGATE_HAPROXY_LB1_SERVER_WEIGHT":"0""#;
+        assert_eq!(share(3, told).as_deref(), Some("1"), "it is back");
+        assert_eq!(share(3, &told.replace('0', "7")), None, "the operator's");
     }
 
     #[test]

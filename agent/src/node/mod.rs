@@ -70,7 +70,7 @@ pub fn interests(config: &Config, role: &Role, facts: &Facts, interests: &mut In
 /// What a node does.
 pub fn decide(config: &Config, facts: &Facts, role: &Role, decision: &mut Decision) {
     host::prepare(config, facts, role, decision);
-    host::tune(facts, decision);
+    host::tune(config, facts, decision);
     host::devices(config, facts, role, decision);
     swap::decide(facts, decision);
     match Node::of(config, facts, role) {

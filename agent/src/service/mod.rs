@@ -120,6 +120,11 @@ impl Vm {
     pub fn is_leaving(&self) -> bool {
         self.state == 3 && self.lcm_state == 12
     }
+
+    /// LCM_STATE 12, 18 or 29: it is being shut down, whether it will come back or not.
+    pub fn is_stopping(&self) -> bool {
+        self.state == 3 && matches!(self.lcm_state, 12 | 18 | 29)
+    }
 }
 
 /// A NIC as OneGate shows it.

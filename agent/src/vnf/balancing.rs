@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use super::backends::{Backends, Evidence, InForce};
-use super::{daemons, haproxy, keepalived, lvs, public};
+use super::daemons::{Loading, Standing};
+use super::haproxy::Rendered;
+use super::live::Reconciled;
+use super::{daemons, digest_of, haproxy, keepalived, live, lvs, public};
 use crate::context::Config;
-use crate::context::vnf::Source;
+use crate::context::vnf::{HaproxyConfig, Source};
 use crate::facts::{Facts, Observed};
-use crate::plan::{Checker, Condition, Decision, Load};
+use crate::plan::{Checker, Condition, Decision, Effect, Load};
 use crate::service::digest::Digest;
 use crate::service::names;
 use crate::service::offers::Testimony;
@@ -23,6 +26,8 @@ pub struct Balanced {
     pub has_all: bool,
     /// A fresh digest stands by all of them: the service need not be read.
     pub is_explained: bool,
+    /// They changed lately: more may come.
+    pub is_moving: bool,
 }
 
 impl Balanced {
@@ -36,9 +41,17 @@ impl Balanced {
                 has_any: self.has_any && other.has_any,
                 has_all: self.has_all && other.has_all,
                 is_explained: self.is_explained && other.is_explained,
+                is_moving: self.is_moving || other.is_moving,
             },
         }
     }
+}
+
+/// Servers that changed so lately are not alone: a role that scales changes one after the other.
+const LATELY: u64 = 600;
+
+fn is_moving(as_of: u64, facts: &Facts) -> bool {
+    facts.wall.abs_diff(as_of) < LATELY
 }
 
 const RUNNING: &str = "BalancerRunning";
@@ -62,18 +75,9 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
     let evidence = evidence(config, digest.as_ref(), testimony.as_ref(), facts.wall);
     let listeners = if haproxy.dynamic { haproxy::listeners(haproxy) } else { Vec::new() };
     let in_force = evidence.apply(&listeners, memory);
-    let file = public(haproxy::PATH, 0o644, haproxy::render(haproxy, &in_force), Some(Checker::Haproxy));
-    let backends = in_force.backends;
-    let content = file.content.clone();
-    if let Err(why) = daemons::keep_file(file, facts, decision) {
-        decision.conditions.push(Condition::unknown(RUNNING, "FileUnseen", why));
-    } else {
-        let standing = daemons::keep_running(haproxy::UNIT, &content, Load::Reload, facts, decision);
-        let places: Vec<String> =
-            haproxy.balancers.iter().map(|b| format!("{}:{}", b.address, b.port)).collect();
-        let serving = format!("listening on {}", places.join(", "));
-        decision.conditions.push(standing.condition(RUNNING, haproxy::UNIT, serving));
-    }
+    let rendered = haproxy::render(haproxy, &in_force);
+    let InForce { backends, as_of } = in_force;
+    keep_running(haproxy, &rendered, facts, decision);
     let count = |index: u16| -> usize {
         backends
             .iter()
@@ -87,9 +91,47 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
         has_any: backends.values().any(|servers| !servers.is_empty()),
         has_all: empty.next().is_none(),
         is_explained: evidence.is_explained(&backends),
+        is_moving: is_moving(as_of, facts),
     };
     decision.conditions.push(told(config, facts, &backends, &balanced));
     balanced
+}
+
+/// HAProxy runs with this configuration: by a reload what only a reload changes, the offered servers as it runs. One
+/// that does not answer on its socket is reloaded for everything.
+fn keep_running(config: &HaproxyConfig, rendered: &Rendered, facts: &Facts, decision: &mut Decision) {
+    let digest = digest_of(&rendered.text);
+    let running = facts.haproxy.known();
+    let is_loaded = match running {
+        Some(running) => running.loaded.as_ref() == Some(&rendered.fixed),
+        None => facts.unit(haproxy::UNIT).known().is_some_and(|unit| unit.loaded.as_ref() == Some(&digest)),
+    };
+    let mut live = running.map(|running| live::reconcile(&rendered.live, running)).unwrap_or_default();
+    if !is_loaded {
+        // Servers of balancers that do not run yet come with them.
+        live.changes.retain(|change| running.is_some_and(|running| running.has_backend_of(&change.server)));
+    }
+    let changes = Effect::SetServers { changes: live.changes.clone(), digest: digest.clone() };
+    let changes = Some(changes).filter(|_| !live.changes.is_empty());
+    // What is written is known after a crash. But a file that is refused must not hold up the servers of what runs.
+    let (first, last) = if is_loaded { (None, changes) } else { (changes, None) };
+    decision.effects.extend(first);
+    let file = public(haproxy::PATH, 0o644, rendered.text.clone(), Some(Checker::Haproxy));
+    if let Err(why) = daemons::keep_file(file, facts, decision) {
+        return decision.conditions.push(Condition::unknown(RUNNING, "FileUnseen", why));
+    }
+    let loading = Loading { digest: &digest, is_loaded, how: Load::Reload };
+    let standing = daemons::keep_loaded(haproxy::UNIT, &loading, facts, decision);
+    decision.effects.extend(last.filter(|_| standing == Standing::Serving));
+    let places: Vec<String> = config.balancers.iter().map(|b| format!("{}:{}", b.address, b.port)).collect();
+    let mut serving = format!("listening on {}", places.join(", "));
+    if live.leaving > 0 {
+        let Reconciled { leaving, connections, .. } = live;
+        serving.push_str(&format!(
+            "; {leaving} server(s) that nobody offers any more go with the last of their {connections} connection(s)"
+        ));
+    }
+    decision.conditions.push(standing.condition(RUNNING, haproxy::UNIT, serving));
 }
 
 /// The servers of IPVS, which stand in Keepalived's file. Nothing is known of them if that could not be read.
@@ -108,6 +150,7 @@ pub fn ipvs(config: &Config, facts: &Facts) -> (InForce, Balanced) {
             .iter()
             .all(|service| !service.servers.is_empty() || backends.contains_key(&lvs::listener(service))),
         is_explained: evidence.is_explained(backends),
+        is_moving: is_moving(in_force.as_of, facts),
     };
     (in_force, balanced)
 }

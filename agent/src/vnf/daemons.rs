@@ -24,6 +24,24 @@ pub fn keep_running(
     facts: &Facts,
     decision: &mut Decision,
 ) -> Standing {
+    let wanted = digest(content.as_str());
+    let found = facts.unit(unit);
+    let is_loaded = found.known().is_some_and(|found| found.loaded.as_ref() == Some(&wanted));
+    keep_loaded(unit, &Loading { digest: &wanted, is_loaded, how }, facts, decision)
+}
+
+/// A configuration and how a unit takes it.
+pub struct Loading<'a> {
+    /// Remembered once it is loaded.
+    pub digest: &'a str,
+    /// The unit runs with it.
+    pub is_loaded: bool,
+    /// How it takes it.
+    pub how: Load,
+}
+
+/// The same for a unit of which is known otherwise what it has loaded.
+pub fn keep_loaded(unit: &str, loading: &Loading<'_>, facts: &Facts, decision: &mut Decision) -> Standing {
     let found = match facts.unit(unit) {
         Observed::Known(found) => found,
         Observed::Absent => return Standing::Missing,
@@ -32,12 +50,11 @@ pub fn keep_running(
     if !found.enabled {
         decision.effects.push(Effect::EnableUnit(unit.into()));
     }
-    let wanted = digest(content.as_str());
-    let is_loaded = found.loaded.as_ref() == Some(&wanted);
+    let Loading { digest, is_loaded, how } = *loading;
     match found.active {
         Active::Activating | Active::Deactivating | Active::Reloading => return Standing::Moving,
         _ if !is_loaded => {
-            let load = Effect::LoadConfig { unit: unit.into(), how, digest: wanted };
+            let load = Effect::LoadConfig { unit: unit.into(), how, digest: digest.into() };
             decision.effects.push(load);
         }
         Active::Inactive | Active::Failed => decision.effects.push(Effect::StartUnit(unit.into())),

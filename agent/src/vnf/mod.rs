@@ -1,7 +1,8 @@
 //! Decides for vnf nodes: addresses, balancing, routing, NAT, names.
 //!
-//! Everything runs warm on every vnf VM, configured alike; only the virtual addresses move, by VRRP. What is decided
-//! first serves what comes later: kernel parameters, then the daemons, and last Keepalived, which calls traffic here.
+//! Everything runs warm on every vnf VM, configured alike; only the virtual addresses move, by VRRP. What is applied
+//! first serves what comes later: kernel parameters, then the daemons, then Keepalived, which calls traffic here. HAProxy
+//! comes last: a port that somebody else has taken is seen only when it binds, and takes nothing but the balancers away.
 
 pub mod backends;
 mod balancing;
@@ -10,6 +11,7 @@ mod daemons;
 pub mod haproxy;
 pub mod keepalived;
 mod links;
+mod live;
 pub mod lvs;
 pub mod nat;
 mod neighbours;
@@ -58,7 +60,9 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) {
     if let Some(names) = &names {
         routing(config, facts, names, decision);
     }
+    let before = decision.effects.len();
     let balanced = balancing::decide(config, facts, decision);
+    let balancing = decision.effects.split_off(before);
     let (real_servers, real) = balancing::ipvs(config, facts);
     name_service(config, facts, decision);
     match &names {
@@ -85,6 +89,7 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) {
             decision.conditions.push(Condition::unknown("AddressesConfigured", "LinksUnseen", message));
         }
     }
+    decision.effects.extend(balancing);
     reads::decide(config, facts, &balanced.and(real), decision);
     if let Some(names) = &names {
         neighbours::decide(config, facts, names, decision);

@@ -9,7 +9,7 @@ use super::neighbours::{Speaker, has_address, heard_by, speaker};
 use super::{balancing, haproxy};
 use crate::context::Config;
 use crate::context::vnf::{Host, Instance, Server, Source};
-use crate::facts::{Facts, Link, Observed, VrrpState};
+use crate::facts::{Facts, Link, Observed, ServerState, VrrpState};
 use crate::plan::{Decision, Table};
 use crate::service::VmId;
 use crate::service::offers::Offer;
@@ -112,10 +112,14 @@ fn servers(config: &Config, facts: &Facts) -> Vec<Vec<String>> {
 }
 
 fn health(facts: &Facts, name: &str) -> &'static str {
-    match facts.haproxy.known().map(|stats| stats.servers.get(name)) {
-        Some(Some(true)) => "up",
-        Some(Some(false)) => "down",
-        Some(None) | None => "unknown",
+    let Some(server) = facts.haproxy.known().and_then(|stats| stats.servers.get(name)) else {
+        return "unknown";
+    };
+    match server.state {
+        ServerState::Up if server.weight == 0 => "drains",
+        ServerState::Up => "up",
+        ServerState::Down => "down",
+        ServerState::Maintenance => "taken out",
     }
 }
 

@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
-use super::command;
+use super::{command, ports};
 use crate::plan::Checker;
 
 /// All four answer within a tenth of a second; HAProxy may resolve names first.
@@ -33,7 +33,12 @@ pub async fn accepts(checker: Checker, candidate: &Path, secret: bool) -> anyhow
     let arguments = arguments.iter().map(OsStr::new).chain([candidate.as_os_str()]);
     let outcome = command::run(program, arguments, LIMIT).await?;
     if outcome.code.is_some_and(|code| accepted.contains(&code)) {
-        return Ok(());
+        // Its checker does not look whether it could listen.
+        let text = match checker {
+            Checker::Haproxy => std::fs::read_to_string(candidate).context("could not read the candidate")?,
+            Checker::Keepalived | Checker::Nftables | Checker::Unbound => return Ok(()),
+        };
+        return ports::taken(&text).map_or(Ok(()), |taken| bail!("HAProxy could not serve it: {taken}"));
     }
     let status = outcome.code.map_or("a signal".to_owned(), |code| format!("status {code}"));
     if secret {

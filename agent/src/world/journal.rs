@@ -103,6 +103,7 @@ fn subject(effect: &Effect) -> (Option<&str>, Option<&str>) {
         | Effect::PublishSealed(_)
         | Effect::SetDefaultRoute { .. }
         | Effect::RemoveDefaultRoute { .. }
+        | Effect::SetServers { .. }
         | Effect::HoldLease { .. } => (None, None),
     }
 }

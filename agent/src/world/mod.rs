@@ -22,13 +22,14 @@ mod ears;
 mod etcd;
 mod events;
 pub mod files;
-mod haproxy;
+pub mod haproxy;
 mod iso9660;
 pub mod journal;
 mod kubernetes;
 mod links;
 pub mod notify;
 pub mod onegate;
+pub mod ports;
 mod routes;
 pub mod status_file;
 mod supervisor;
@@ -63,12 +64,12 @@ use self::units::{Job, Systemd, Units};
 use crate::driver::{Event, Interests, Report, World};
 use crate::facts::{Active, Facts, HaproxyStats, Link, Observed, VrrpState};
 use crate::identity::Identity;
-use crate::plan::{Attributes, Effect, Reads, Sealing};
+use crate::plan::{Attributes, Effect, Load, Reads, Sealing, ServerChange};
 use crate::service::{AttributeValue, VmId};
+use crate::vnf::haproxy::{PATH as CONFIGURATION, UNIT as HAPROXY, description};
 
 /// How often a new context is looked for between two passes; also how often the watchdog is fed while nothing happens.
 const LOOK_AT_CONTEXT: Duration = Duration::from_secs(10);
-const HAPROXY: &str = "haproxy.service";
 const KEEPALIVED: &str = "keepalived.service";
 
 /// This machine.
@@ -143,7 +144,8 @@ impl Machine {
             Effect::StartUnit(unit) => self.systemd.queue(Job::Start, unit).await,
             Effect::StopUnit(unit) => self.systemd.queue(Job::Stop, unit).await,
             Effect::RestartUnit(unit) => self.systemd.queue(Job::Restart, unit).await,
-            Effect::LoadConfig { unit, how, digest } => self.systemd.load(unit, *how, digest).await,
+            Effect::LoadConfig { unit, how, digest } => self.load(unit, *how, digest).await,
+            Effect::SetServers { changes, digest } => self.set_servers(changes, digest).await,
             Effect::SetSysctl { key, value } => sysctls::write(key, value),
             Effect::LinkUp { name } => links::set_up(name).await,
             Effect::SetDefaultRoute { via, device, protocol } => routes::set(*via, device, *protocol).await,
@@ -156,6 +158,32 @@ impl Machine {
                 self.cluster.hold_lease(holder, version.as_deref()).await
             }
         }
+    }
+
+    /// HAProxy is asked what it has loaded: systemd does not see that it refuses a reload.
+    async fn load(&mut self, unit: &str, how: Load, digest: &str) -> anyhow::Result<()> {
+        let loaded = self.systemd.load(unit, how, digest).await;
+        if unit != HAPROXY {
+            return loaded;
+        }
+        if let Err(error) = loaded {
+            return Err(error.context(haproxy::complaints(unit).await));
+        }
+        match files::read(Path::new(CONFIGURATION)).known() {
+            Some(file) => match description(file.content.expose()) {
+                Some(description) => haproxy::took(Path::new(haproxy::SOCKET), unit, description).await,
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
+    async fn set_servers(&mut self, changes: &[ServerChange], digest: &str) -> anyhow::Result<()> {
+        if let Err(error) = haproxy::change(Path::new(haproxy::SOCKET), changes).await {
+            tracing::warn!("{error:#}: reloading {HAPROXY} instead");
+            self.load(HAPROXY, Load::Reload, digest).await?;
+        }
+        Ok(())
     }
 
     async fn publish_sealed(&mut self, sealing: &Sealing) -> anyhow::Result<()> {

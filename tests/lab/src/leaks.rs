@@ -113,11 +113,11 @@ fn secrets_in(name: &str, text: &str) -> Vec<String> {
     if ["token", "agent-token", "node-token", "password", "join.key"].contains(&name) {
         lines.extend(text.lines().map(String::from));
     }
-    let mut inside = false;
+    let mut begins = false;
     for line in text.lines() {
-        if line.contains("PRIVATE KEY-----") {
-            inside = line.contains("BEGIN");
-        } else if inside {
+        // The first line alone: an elliptic curve's private number is in it; behind it comes the public key, which
+        // certificates show as well.
+        if std::mem::replace(&mut begins, line.contains("BEGIN") && line.contains("PRIVATE KEY-----")) {
             lines.push(line.to_owned());
         }
         let value = |key: &str| line.trim().strip_prefix(key).map(|value| value.trim().trim_matches('"'));
@@ -245,7 +245,8 @@ mod tests {
 
     #[test]
     fn secrets_are_taken_out_of_every_kind_of_file() {
-        let pem = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIBqk\n-----END EC PRIVATE KEY-----\n";
+        let pem =
+            "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIBqk\nAwEHoUQDQgAE\n-----END EC PRIVATE KEY-----\n";
         assert_eq!(secrets_in("server-ca.key", pem), ["MHcCAQEEIBqk"]);
         assert_eq!(secrets_in("server-ca.crt", "-----BEGIN CERTIFICATE-----\nMIIB\n"), [""; 0]);
         assert_eq!(secrets_in("token", "K10aa::server:bb\n"), ["K10aa::server:bb"]);

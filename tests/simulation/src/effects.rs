@@ -25,6 +25,9 @@ impl Universe {
                 .unwrap_or_default();
             self.check_backends(vm, &old, file.content.as_str(), now);
         }
+        if let Effect::SetServers { changes, .. } = effect {
+            self.check_servers(vm, changes, now);
+        }
         let machine = self.machines.get_mut(&vm).ok_or("the machine is gone")?;
         match effect {
             Effect::WriteFile(file) => {
@@ -51,6 +54,9 @@ impl Universe {
                 machine.start(unit, now);
             }
             Effect::LoadConfig { unit, digest, .. } => machine.load(unit, digest, now),
+            Effect::SetServers { changes, .. } => {
+                changes.iter().for_each(|change| machine.haproxy.change(change));
+            }
             Effect::SetSysctl { key, value } => {
                 machine.sysctls.insert(key.clone(), value.clone());
             }

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use oneke_agent::plan::Effect;
+use oneke_agent::plan::{Effect, ServerChange, To};
 use oneke_agent::service::VmId;
+use oneke_agent::vnf::haproxy;
 
 use crate::universe::Universe;
 
@@ -121,15 +122,33 @@ impl Universe {
         let dropped: BTreeSet<String> =
             servers_of(old).into_iter().map(|(_, address)| address).filter(|a| !kept.contains(a)).collect();
         for address in dropped {
-            let ip = address.rsplit_once(':').map_or(address.as_str(), |(ip, _)| ip).to_owned();
-            let owner = self.machines.keys().copied().find(|owner| self.address(*owner) == ip);
-            if let Some(owner) = owner {
-                self.violate(
-                    now,
-                    format!("7: VM {vm} removes the backend {address} although VM {owner} is still there"),
-                );
-            }
+            let ip = address.rsplit_once(':').map_or(address.as_str(), |(ip, _)| ip);
+            self.check_gone(vm, ip, &address, now);
         }
+    }
+
+    /// The same for one that the running HAProxy shall give up.
+    pub fn check_servers(&mut self, vm: VmId, changes: &[ServerChange], now: Duration) {
+        for change in changes.iter().filter(|change| matches!(change.to, To::Removed | To::Weight(0))) {
+            let ip = change.server.split('_').nth(1).unwrap_or_default();
+            self.check_gone(vm, ip, &change.server, now);
+        }
+    }
+
+    fn check_gone(&mut self, vm: VmId, ip: &str, backend: &str, now: Duration) {
+        if let Some(owner) = self.machines.keys().copied().find(|owner| self.address(*owner) == ip) {
+            self.violate(
+                now,
+                format!("7: VM {vm} removes the backend {backend} although VM {owner} is still there"),
+            );
+        }
+    }
+
+    /// A HAProxy that runs serves what its file says: the servers that were changed at run time, too.
+    pub fn serves_its_file(&self, vm: VmId) -> bool {
+        let machine = &self.machines[&vm];
+        let file = machine.disk.files.get(haproxy::PATH).map_or("", |(_, text)| text.as_str());
+        !machine.runs(haproxy::UNIT) || machine.haproxy == haproxy::running(file)
     }
 
     /// Invariant 12: nobody spins. Invariant 13: a refused context changes nothing.

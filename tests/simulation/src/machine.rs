@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use oneke_agent::facts::{Active, Routes};
+use oneke_agent::facts::{Active, HaproxyStats, Routes};
 use oneke_agent::service::VmId;
+use oneke_agent::vnf::haproxy;
 
 /// What survives a power loss. Recreation empties it.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +33,6 @@ pub struct Unit {
     pub restarts: u32,
     /// Digest of the configuration that the agent loaded into it in this boot.
     pub loaded: Option<String>,
-    /// The file that it runs with: HAProxy's and Keepalived's last loaded text.
-    pub config: Option<String>,
 }
 
 /// When things happened to a VM for the first time.
@@ -60,6 +59,8 @@ pub struct Machine {
     pub booted: Duration,
     /// Its units while it is up.
     pub units: BTreeMap<String, Unit>,
+    /// What the running HAProxy shows: what was in its file when it was loaded, and what was changed since.
+    pub haproxy: HaproxyStats,
     /// Kernel parameters while it is up.
     pub sysctls: BTreeMap<String, String>,
     /// Its ways out while it is up.
@@ -88,6 +89,7 @@ impl Machine {
             up: false,
             booted: Duration::ZERO,
             units: BTreeMap::new(),
+            haproxy: HaproxyStats::default(),
             sysctls: BTreeMap::new(),
             routes: Routes::default(),
             context: String::new(),
@@ -130,27 +132,25 @@ impl Machine {
             self.first.rke2.get_or_insert(now);
         }
         let active = if slow { Active::Activating } else { Active::Active };
-        let config = Self::config_of(name).and_then(|path| Some(self.disk.files.get(path)?.1.clone()));
+        self.take_config(name);
         let restarts = self.units.get(name).map_or(0, |unit| unit.restarts);
-        self.units.insert(name.into(), Unit { active, since: now, restarts, loaded: None, config });
+        self.units.insert(name.into(), Unit { active, since: now, restarts, loaded: None });
     }
 
     /// Makes a running unit take the file on disk.
     pub fn load(&mut self, name: &str, digest: &str, now: Duration) {
         self.start(name, now);
-        let config = Self::config_of(name).and_then(|path| Some(self.disk.files.get(path)?.1.clone()));
+        self.take_config(name);
         if let Some(unit) = self.units.get_mut(name) {
             unit.loaded = Some(digest.into());
-            unit.config = config;
         }
     }
 
-    /// Where a unit's configuration lies.
-    fn config_of(unit: &str) -> Option<&'static str> {
-        match unit {
-            "haproxy.service" => Some("/etc/haproxy/haproxy.cfg"),
-            "keepalived.service" => Some("/etc/keepalived/keepalived.conf"),
-            _ => None,
+    /// What HAProxy reads when it starts or reloads: what was changed at run time is gone.
+    fn take_config(&mut self, unit: &str) {
+        if unit == haproxy::UNIT {
+            let file = self.disk.files.get(haproxy::PATH).map_or("", |(_, text)| text.as_str());
+            self.haproxy = haproxy::running(file);
         }
     }
 

@@ -441,6 +441,9 @@ impl Universe {
                     why.map_or_else(|| "no report".into(), |s| s.condition.to_string())
                 ));
             }
+            if !self.serves_its_file(vm) {
+                return Some(format!("HAProxy of VM {vm} runs with other servers than its file has"));
+            }
             let told =
                 self.cloud.vm(cloud_id(vm)).and_then(|vm| vm.user_template.text("READY")) == Some("YES");
             if !told {

@@ -2,13 +2,13 @@
 //! thing that this incarnation of the agent does.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use oneke_agent::driver::{Event, Interests, Report, World};
 use oneke_agent::facts::{
-    Active, Facts, Fault, FaultKind, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Link, Observed,
-    Reading, Unit, VrrpState,
+    Active, Disks, Facts, Fault, FaultKind, File, Kubernetes, KubernetesNode, Lease, Link, Observed, Reading,
+    Unit, VrrpState,
 };
 use oneke_agent::plan::{Attributes, Effect, Reads, Secret};
 use oneke_agent::service::{Service, Vm, VmId};
@@ -27,6 +27,8 @@ pub struct SimWorld {
     kubernetes: Kubernetes,
     kubernetes_at: Option<Duration>,
     lease_seen: BTreeMap<String, Duration>,
+    /// The NICs, and the context that they were read of.
+    links: (String, Vec<Link>),
     /// When OneGate last told of the service, and how old that was when this pass began to decide.
     service_told: Option<Duration>,
     service_age: Option<Duration>,
@@ -46,6 +48,7 @@ impl SimWorld {
             kubernetes: Kubernetes::default(),
             kubernetes_at: None,
             lease_seen: BTreeMap::new(),
+            links: Default::default(),
             service_told: None,
             service_age: None,
             report: Report::default(),
@@ -133,6 +136,9 @@ impl World for SimWorld {
                 Err(why) => Observed::Unknown(why),
             }
         });
+        if self.links.0 != machine.context {
+            self.links = (machine.context.clone(), links(&machine.context));
+        }
         let units = ["keepalived.service", "haproxy.service"].map(|unit| machine.runs(unit));
         Facts {
             now: now.saturating_sub(machine.booted),
@@ -149,6 +155,7 @@ impl World for SimWorld {
             units: interests.units.iter().map(|name| (name.clone(), unit(machine, name))).collect(),
             exists: exists.collect(),
             routes: Observed::Known(machine.routes.clone()),
+            disks: Observed::Known(Disks::mounted(&interests.mountpoints)),
             symlinks: interests
                 .symlinks
                 .iter()
@@ -170,18 +177,16 @@ impl World for SimWorld {
                     )
                 })
                 .collect(),
-            links: Observed::Known(links(&machine.context)),
+            links: Observed::Known(self.links.1.clone()),
             kubernetes: rebase_lease(&self.kubernetes, machine.booted),
             supervisor,
-            haproxy: if units[1] { Observed::Known(HaproxyStats::default()) } else { Observed::Absent },
+            haproxy: if units[1] { Observed::Known(machine.haproxy.clone()) } else { Observed::Absent },
             vrrp: if units[0] {
                 Observed::Known(BTreeMap::from([("oneke".to_owned(), VrrpState::Master)]))
             } else {
                 Observed::Absent
             },
             heard: Observed::Absent,
-            // No scenario names a data disk.
-            disks: Observed::Absent,
         }
     }
 
@@ -346,11 +351,14 @@ fn links(context: &str) -> Vec<Link> {
             let mac = context_value(context, &format!("ETH{index}_MAC"))?;
             let ip: Option<IpAddr> =
                 context_value(context, &format!("ETH{index}_IP")).and_then(|ip| ip.parse().ok());
+            let mask: Option<Ipv4Addr> =
+                context_value(context, &format!("ETH{index}_MASK")).and_then(|mask| mask.parse().ok());
+            let prefix = mask.map_or(24, |mask| mask.to_bits().leading_ones() as u8);
             Some(Link {
                 name: format!("eth{index}"),
                 mac,
                 running: true,
-                addresses: ip.map(|ip| (ip, 24)).into_iter().collect(),
+                addresses: ip.map(|ip| (ip, prefix)).into_iter().collect(),
             })
         })
         .collect()

@@ -1,5 +1,6 @@
 //! What the golden cases, replays and benchmarks share.
 
 pub mod captures;
+pub mod haproxy;
 pub mod memory;
 pub mod replay;

@@ -8,6 +8,7 @@ use oneke_agent::facts::{
     Active, Disks, Facts, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Observed, Unit,
 };
 use oneke_agent::plan::{Effect, Reads, Secret};
+use oneke_agent::vnf::haproxy;
 
 /// The machine; `facts` holds what does not follow from its files and units.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Memory {
     pub there: BTreeSet<String>,
     /// The last look.
     pub seen: Facts,
+    /// The running HAProxy.
+    haproxy: HaproxyStats,
     units: BTreeMap<String, (bool, bool, Option<String>)>,
     sysctls: BTreeMap<String, String>,
 }
@@ -71,8 +74,8 @@ impl World for Memory {
                 })
                 .collect(),
             disks: Observed::Known(Disks::mounted(&interests.mountpoints)),
-            haproxy: if running("haproxy.service") {
-                Observed::Known(HaproxyStats::default())
+            haproxy: if running(haproxy::UNIT) {
+                Observed::Known(self.haproxy.clone())
             } else {
                 Observed::Absent
             },
@@ -95,8 +98,15 @@ impl World for Memory {
             }
             Effect::StopUnit(unit) => self.units.entry(unit.clone()).or_default().0 = false,
             Effect::LoadConfig { unit, digest, .. } => {
+                if unit == haproxy::UNIT {
+                    let file = self.files.get(haproxy::PATH).map_or("", |(_, text)| text);
+                    self.haproxy = haproxy::running(file);
+                }
                 let unit = self.units.entry(unit.clone()).or_default();
                 (unit.0, unit.2) = (true, Some(digest.clone()));
+            }
+            Effect::SetServers { changes, .. } => {
+                changes.iter().for_each(|change| self.haproxy.change(change));
             }
             Effect::SetSysctl { key, value } => drop(self.sysctls.insert(key.clone(), value.clone())),
             Effect::Publish { vm: None, attributes } => {

@@ -176,6 +176,10 @@ impl World for Paper {
                 unit.active = Active::Active;
                 unit.loaded = Some(digest.clone());
             }
+            // No HAProxy runs on paper: it is loaded instead.
+            Effect::SetServers { digest, .. } => {
+                self.unit("haproxy.service").loaded = Some(digest.clone());
+            }
             Effect::SetSysctl { key, value } => drop(self.sysctls.insert(key.clone(), value.clone())),
             Effect::LinkUp { name } => {
                 self.links.iter_mut().filter(|link| link.name == *name).for_each(|link| link.running = true);

@@ -85,6 +85,10 @@ pub enum Form {
     VrrpPassword,
     /// Public keys, one a line.
     SshKeys,
+    /// `v1.33.5+rke2r1`.
+    Rke2Version,
+    /// `v1.33`, `stable`.
+    Rke2Channel,
 }
 
 impl fmt::Display for Form {
@@ -139,6 +143,8 @@ impl fmt::Display for Form {
             Self::DhcpRange => "NETWORK:FIRST-LAST, such as 10.0.0.0/24:10.0.0.10-10.0.0.99",
             Self::VrrpPassword => "at most eight characters",
             Self::SshKeys => "public keys, one a line",
+            Self::Rke2Version => "a version of RKE2 such as v1.33.5+rke2r1",
+            Self::Rke2Channel => "a channel of RKE2's releases such as v1.33, stable or latest",
         };
         f.write_str(words)
     }

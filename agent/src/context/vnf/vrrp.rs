@@ -143,18 +143,14 @@ impl Candidate<'_> {
 }
 
 pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> VrrpConfig {
-    let mut indices: Vec<u8> = reader
-        .interfaces("ONEAPP_VNF_KEEPALIVED_INTERFACES", true, nics)
-        .into_iter()
-        .map(|selected| selected.nic)
-        .collect();
-    indices.dedup();
+    let mut chosen: Vec<&Nic> = Vec::new();
+    for selected in reader.interfaces("ONEAPP_VNF_KEEPALIVED_INTERFACES", true, nics) {
+        let fresh = nics.iter().find(|nic| nic.index == selected.nic && !chosen.contains(nic));
+        chosen.extend(fresh);
+    }
     let default = default_vrid(reader);
-    let candidates: Vec<Candidate<'_>> = nics
-        .iter()
-        .filter(|nic| indices.contains(&nic.index))
-        .map(|nic| candidate(reader, nic, default))
-        .collect();
+    let candidates: Vec<Candidate<'_>> =
+        chosen.into_iter().map(|nic| candidate(reader, nic, default)).collect();
     tell_overlaps(reader, nics);
     tell_strays(reader, nics);
     tell_uncarried(reader, nics, &candidates);

@@ -157,6 +157,10 @@ pub enum VariableKind {
     Flag,
     /// An HTTP URL.
     Url,
+    /// A version of RKE2.
+    Version,
+    /// A channel of RKE2's releases.
+    Channel,
 }
 
 /// The files, in the order in which `status` lists them.

@@ -27,7 +27,7 @@ pub use config::ROLE_LABEL;
 pub use config::{OnDisk, on_disk};
 pub use conflicts::conflicts;
 pub use extra::{EXTRA_CONFIG, merge_extra, refused, registries};
-pub use host::{PARAMETERS, host};
+pub use host::{host, parameters};
 pub use links::{Link, links};
 
 use crate::context::Config;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::lab::Lab;
@@ -73,10 +73,16 @@ pub fn no_failed_start(lab: &mut Lab) -> Result<()> {
         let question = ["systemctl", "show", unit, "--value", "--property=NRestarts,Result"];
         let said = lab.run_inside(node.vm, &question)?;
         let said: Vec<&str> = said.split_whitespace().collect();
-        let mut failed = machine::lines(node.vm, unit);
-        failed.retain(|line| line.contains("Failed with result") || line.contains("Main process exited"));
-        let well = said.contains(&"0") && said.contains(&"success") && failed.is_empty();
-        ensure!(well, "{unit} failed on {}: {said:?}\n{}", node.name(), failed.join("\n"));
+        let lines = machine::lines(node.vm, unit);
+        let exited =
+            |line: &String| line.contains("Failed with result") || line.contains("Main process exited");
+        let failure = lines.iter().position(exited);
+        if failure.is_some() || said != ["0", "success"] && said != ["success", "0"] {
+            // What it said before it failed tells why.
+            let end = failure.unwrap_or(lines.len());
+            let words = lines[end.saturating_sub(15)..end].join("\n");
+            bail!("{unit} failed to start on {}: {said:?}\n{words}", node.name());
+        }
         count += 1;
     }
     lab.progress.say(&format!("RKE2 came up at its first start on all {count} nodes"));

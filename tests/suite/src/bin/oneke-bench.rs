@@ -178,7 +178,7 @@ impl Deployed {
         let link = |n: usize| {
             let mac = links.get(&format!("ETH{n}_MAC"))?.to_owned();
             let ip = links.get(&format!("ETH{n}_IP")).and_then(|ip| ip.parse().ok());
-            let addresses = ip.map(|ip| (ip, 24)).into_iter().collect();
+            let addresses = ip.map(|ip| (ip, 16)).into_iter().collect();
             Some(Link { name: format!("eth{n}"), mac, running: true, addresses })
         };
         let facts = Facts {

@@ -2,8 +2,11 @@
 
 use super::machine::{Disk, ran};
 
+/// What it is, and how it comes onto a disk.
+type Foreign = (&'static str, fn(&Disk));
+
 /// What a disk may hold that nobody may format.
-pub const FOREIGN: [(&str, fn(&Disk)); 10] = [
+pub const FOREIGN: [Foreign; 10] = [
     ("swap", |disk| ran("mkswap", &[&disk.path()])),
     ("a partition table of DOS", dos),
     ("a partition table, GPT", gpt),

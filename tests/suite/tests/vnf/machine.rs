@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use oneke_agent::context::{Config, Problem, Vars};
 use oneke_agent::driver::Interests;
-use oneke_agent::facts::{Active, Facts, File, Link, Observed, Reading, Unit};
+use oneke_agent::facts::{Active, Facts, File, HaproxyStats, Link, Observed, Reading, Unit};
 use oneke_agent::plan::{Decision, Effect, Secret, Status};
 use oneke_agent::service::{Networks, Role, Service, Vm};
-use oneke_agent::vnf;
+use oneke_agent::vnf::{self, haproxy};
 
 /// Passes after which a decision that does not come to rest is a fault.
 const MOST_PASSES: u32 = 8;
@@ -44,6 +44,7 @@ impl Machine {
         links.insert(0, Link { name: "lo".into(), mac: String::new(), running: true, addresses: vec![] });
         facts.links = Observed::Known(links);
         facts.me = Reading::of(vm_of_role("vnf", config.vm.map_or(0, |vm| vm.0)), facts.now);
+        facts.haproxy = Observed::Absent;
         Ok(Self { config, facts, done: Vec::new() })
     }
 
@@ -117,13 +118,25 @@ impl Machine {
             Effect::RemoveFile { path } => drop(self.facts.files.insert(path.clone(), Observed::Absent)),
             Effect::EnableUnit(unit) => self.unit(unit).enabled = true,
             Effect::DisableUnit(unit) => self.unit(unit).enabled = false,
-            Effect::StartUnit(unit) | Effect::RestartUnit(unit) => self.unit(unit).active = Active::Active,
-            Effect::StopUnit(unit) => self.unit(unit).active = Active::Inactive,
-            Effect::LoadConfig { unit, digest, .. } => {
-                let digest = digest.clone();
-                let unit = self.unit(unit);
+            Effect::StartUnit(unit) | Effect::RestartUnit(unit) => {
+                self.unit(unit).active = Active::Active;
+                self.run_haproxy(unit);
+            }
+            Effect::StopUnit(unit) => {
+                self.unit(unit).active = Active::Inactive;
+                if unit == haproxy::UNIT {
+                    self.facts.haproxy = Observed::Absent;
+                }
+            }
+            Effect::LoadConfig { unit: name, digest, .. } => {
+                let unit = self.unit(name);
                 unit.active = Active::Active;
-                unit.loaded = Some(digest);
+                unit.loaded = Some(digest.clone());
+                self.run_haproxy(name);
+            }
+            Effect::SetServers { changes, .. } => {
+                let running = self.running();
+                changes.iter().for_each(|change| running.change(change));
             }
             Effect::SetSysctl { key, value } => {
                 if key == "net.ipv4.conf.all.forwarding" {
@@ -141,6 +154,21 @@ impl Machine {
                 links.iter_mut().filter(|link| link.name == *name).for_each(|link| link.running = true);
             }
             other => panic!("a vnf VM is not asked to {other}"),
+        }
+    }
+
+    /// HAProxy has started with its file, if it is HAProxy that has.
+    fn run_haproxy(&mut self, unit: &str) {
+        if unit == haproxy::UNIT {
+            self.facts.haproxy = Observed::Known(haproxy::running(self.file(haproxy::PATH)));
+        }
+    }
+
+    /// The HAProxy that runs.
+    pub fn running(&mut self) -> &mut HaproxyStats {
+        match &mut self.facts.haproxy {
+            Observed::Known(running) => running,
+            other => panic!("HAProxy does not run: {other:?}"),
         }
     }
 

@@ -6,6 +6,7 @@ mod machine;
 mod neighbours;
 mod owners;
 mod router;
+mod running;
 mod scenarios;
 mod sessions;
 mod tables;

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use oneke_agent::facts::{HaproxyStats, Observed, VrrpState};
+use oneke_agent::facts::{Observed, ServerState, VrrpState};
 use oneke_agent::plan::{Condition, Decision, Status};
 use oneke_agent::service::{Service, VmNic};
 use oneke_agent::vrrp::{Advert, Heard};
@@ -156,14 +156,13 @@ fn the_tables_say_who_holds_what_and_who_serves() {
     machine.facts.vrrp = Observed::Known([("ETH1".to_owned(), VrrpState::Backup)].into());
     machine.later(100);
     speaks(&mut machine, FELLOW, 5, 50);
-    let mut stats = HaproxyStats::default();
-    stats.servers.insert("lb1/vm8_172.20.0.8_6443".into(), true);
-    stats.servers.insert("lb1/vm9_172.20.0.9_6443".into(), false);
-    machine.facts.haproxy = Observed::Known(stats);
     // VM 10 is gone from an answer that is not whole: it stays, and nobody stands by it.
     let mut half = with_fellow(service(vec![master(8), master(9)]));
     half.roles[1].cardinality = 3;
     machine.told(half);
+    machine.settle();
+    let ninth = machine.running().servers.get_mut("lb1/vm9_172.20.0.9_6443").expect("it was offered");
+    ninth.state = ServerState::Down;
     let expected = "\
 Virtual routers: instance | interface | VRID | state
   ETH1 | eth1 | 5 | BACKUP
@@ -173,8 +172,11 @@ Virtual addresses: address | interface | instance | held by
 Servers: listener | server | health | source
   lb1 10.0.0.200:6443 | 172.20.0.8:6443 | up | VM 8 (service)
   lb1 10.0.0.200:6443 | 172.20.0.9:6443 | down | VM 9 (service)
-  lb1 10.0.0.200:6443 | 172.20.0.10:6443 | unknown | VM 10 (kept from before)";
+  lb1 10.0.0.200:6443 | 172.20.0.10:6443 | up | VM 10 (kept from before)";
     assert_eq!(shown(&machine.settle()), expected);
+    let running = std::mem::replace(&mut machine.facts.haproxy, Observed::Unknown("it is silent".into()));
+    assert!(shown(&machine.decide()).contains("172.20.0.8:6443 | unknown | VM 8 (service)"));
+    machine.facts.haproxy = running;
     machine.later(9);
     assert!(shown(&machine.settle()).contains("nobody that is heard"));
     speaks(&mut machine, STRANGER, 5, 0);

@@ -289,8 +289,10 @@ fn the_pace_of_reading_follows_the_services_size() {
     let decision = machine.settle();
     assert_eq!(
         (decision.reads.me, decision.reads.service),
-        (Duration::from_secs(10), Some(Duration::from_secs(3000)))
+        (Duration::from_secs(1), Some(Duration::from_secs(3000)))
     );
+    machine.later(3600);
+    assert_eq!(machine.settle().reads.me, Duration::from_secs(2), "nobody came or went for an hour");
 }
 
 /// Masters come, go and are lied about at random; a master that lives and offers is never missing once it was seen.
