@@ -4,6 +4,9 @@
 //! Fellows put what they are told into their kernels at once (`DisableExternalCache`), so nothing has to run when the
 //! addresses move. A VM that starts asks for all of it (`StartupResync`). Sessions that end at this VM itself are left
 //! out: HAProxy's cannot be carried on by another. Checked with conntrackd 1.4.7; it has no checker of its own.
+//!
+//! FTFW numbers and repeats its messages, and is made for two: of three VMs one now and then learns nothing (tried). A
+//! group therefore speaks NOTRACK, which numbers nothing.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -24,15 +27,21 @@ const PORT: u16 = 3780;
 /// share is the VRID.
 pub fn render(instance: &Instance, nics: &[Nic], names: &Names, peers: &Peers) -> String {
     let (own, nic) = (instance.network.0, names.of(instance.nic));
-    let channel = match peers.get(&instance.nic).map(Vec::as_slice) {
+    let (mode, channel) = match peers.get(&instance.nic).map(Vec::as_slice) {
         // It knows one destination; several lines mean several ways to the same one.
-        Some([peer]) => format!(
-            "    UDP {{\n        IPv4_address {own}\n        IPv4_Destination_Address {peer}\n        Port {PORT}\n"
+        Some([peer]) => (
+            "FTFW",
+            format!(
+                "    UDP {{\n        IPv4_address {own}\n        IPv4_Destination_Address {peer}\n        Port {PORT}\n"
+            ),
         ),
         // Administratively scoped (RFC 2365).
-        _ => format!(
-            "    Multicast {{\n        IPv4_address 239.255.112.{}\n        Group {PORT}\n        IPv4_interface {own}\n",
-            instance.vrid
+        _ => (
+            "NOTRACK",
+            format!(
+                "    Multicast {{\n        IPv4_address 239.255.112.{}\n        Group {PORT}\n        IPv4_interface {own}\n",
+                instance.vrid
+            ),
         ),
     };
     let ignored: BTreeSet<Ipv4Addr> =
@@ -42,7 +51,7 @@ pub fn render(instance: &Instance, nics: &[Nic], names: &Names, peers: &Peers) -
         "\
 # Written by oneke-agent from the VM's context; changes here are overwritten.
 Sync {{
-    Mode FTFW {{
+    Mode {mode} {{
         DisableExternalCache on
         StartupResync on
     }}

@@ -12,7 +12,7 @@ use crate::context::Config;
 use crate::context::vnf::{Instance, Source};
 use crate::facts::{Facts, Link, Moment, Observed};
 use crate::plan::{Condition, Decision};
-use crate::service::{ServiceRole, Vm};
+use crate::service::{Holder, ServiceRole, Vm, VmId};
 use crate::vrrp::{Advert, Heard};
 
 const KIND: &str = "RoutersAgree";
@@ -26,8 +26,8 @@ const SURE: u32 = 3;
 /// Who speaks for one of our virtual router IDs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speaker<'a> {
-    /// Another VM of this role.
-    Fellow(&'a Vm),
+    /// Another VM of this role, or of this virtual router; with its name, if that is known.
+    Fellow(VmId, &'a str),
     /// None of this service's.
     Foreign,
     /// OneGate has not told yet, or cannot.
@@ -43,13 +43,33 @@ pub fn own_role<'a>(config: &Config, facts: &'a Facts) -> Option<(&'a ServiceRol
 
 /// Who that is.
 pub fn speaker<'a>(config: &Config, facts: &'a Facts, heard: &Heard) -> Speaker<'a> {
+    if config.vnf.source == Source::Networks {
+        return leaseholder(facts, heard);
+    }
     let Some((role, at)) = own_role(config, facts) else { return Speaker::Unknown };
     let has = |vm: &&Vm| vm.nics.iter().any(|nic| nic.ip == Some(IpAddr::V4(heard.advert.source)));
     if let Some(vm) = role.nodes.iter().filter_map(|node| node.vm.as_ref()).find(has) {
-        return Speaker::Fellow(vm);
+        return Speaker::Fellow(vm.id, &vm.name);
     }
     let is_whole = role.nodes.iter().all(|node| node.vm.is_some());
     if is_whole && at >= Some(heard.since) { Speaker::Foreign } else { Speaker::Unknown }
+}
+
+/// The same for a virtual router: its VMs' addresses are leases of its networks.
+fn leaseholder<'a>(facts: &'a Facts, heard: &Heard) -> Speaker<'a> {
+    let Some(networks) = facts.networks.last.known() else { return Speaker::Unknown };
+    let Some(router) = &networks.router else { return Speaker::Unknown };
+    let source = Some(IpAddr::V4(heard.advert.source));
+    let leases = networks.read.iter().flat_map(|network| &network.leases);
+    let fellow = leases.filter(|lease| lease.ip == source).find_map(|lease| match lease.holder {
+        Holder::Vm(vm) if router.vms.contains(&vm) => Some(vm),
+        _ => None,
+    });
+    match fellow {
+        Some(vm) => Speaker::Fellow(vm, ""),
+        None if networks.unread.is_empty() && facts.networks.at >= Some(heard.since) => Speaker::Foreign,
+        None => Speaker::Unknown,
+    }
 }
 
 /// Who else speaks for this instance's virtual router ID on its interface.
@@ -87,30 +107,32 @@ pub fn decide(config: &Config, facts: &Facts, names: &Names, decision: &mut Deci
         for heard in heard_by(instance, names, facts) {
             match speaker(config, facts, heard) {
                 Speaker::Foreign => foreign.push(described(heard)),
-                Speaker::Fellow(vm) if is_master && is_sure(heard, facts.now) => twice.push((vm, heard)),
-                Speaker::Fellow(_) => {}
+                Speaker::Fellow(vm, _) if is_master && is_sure(heard, facts.now) => twice.push((vm, heard)),
+                Speaker::Fellow(..) => {}
                 Speaker::Unknown => strangers.push(heard),
             }
         }
     }
-    let asks = config.vnf.source == Source::Service && config.service.is_some();
+    let (asks, read) = match config.vnf.source {
+        Source::Service => (config.service.is_some(), &mut decision.reads.service),
+        Source::Networks => (true, &mut decision.reads.networks),
+    };
     if asks && let Some(since) = strangers.iter().map(|heard| heard.since).max() {
         let wish = facts.now.saturating_sub(since).max(ASKING);
-        let service = &mut decision.reads.service;
-        *service = Some(service.map_or(wish, |other| other.min(wish)));
+        *read = Some(read.map_or(wish, |other| other.min(wish)));
         decision.look_again_within(ASKING);
     }
     let taken = taken(config, facts);
     decision.conditions.push(if !foreign.is_empty() {
         let message = format!(
-            "{}, and is no VM of this service: give this service's vnf VMs another ONEAPP_VNF_KEEPALIVED_VRID, or the other router another ID",
+            "{}, and is none of this VM's fellows: give this VM and its fellows another ONEAPP_VNF_KEEPALIVED_VRID, or the other router another ID",
             foreign.join("; ")
         );
         Condition::unmet(KIND, "ForeignRouter", message)
     } else if let Some((vm, heard)) = twice.first() {
         let message = format!(
             "VM {} holds this VM's addresses as well: {}; see that both have the same ONEAPP_VNF_KEEPALIVED_* variables, and that the network between them carries VRRP (IP protocol 112)",
-            vm.id,
+            vm,
             described(heard)
         );
         Condition::unmet(KIND, "TwoMasters", message)
@@ -128,7 +150,7 @@ fn is_sure(heard: &Heard, now: Moment) -> bool {
 
 fn about(strangers: &[&Heard], asks: bool, facts: &Facts) -> Condition {
     let Some(first) = strangers.first() else {
-        return Condition::met(KIND, "Alone", "nobody else speaks for this service's virtual router IDs");
+        return Condition::met(KIND, "Alone", "only fellows of this VM speak for its virtual router IDs");
     };
     let said = described(first);
     if !asks {
@@ -138,7 +160,8 @@ fn about(strangers: &[&Heard], asks: bool, facts: &Facts) -> Condition {
     if strangers.iter().all(|heard| facts.now.saturating_sub(heard.since) < PATIENCE) {
         return Condition::met(KIND, "Asking", format!("{said}; asking OneGate who that is"));
     }
-    let why = facts.service.fault.as_ref().map_or("its answer lacks VMs of this role", |f| &f.message);
+    let fault = facts.service.fault.as_ref().or(facts.networks.fault.as_ref());
+    let why = fault.map_or("its answer is not whole", |fault| &fault.message);
     Condition::unknown(KIND, "FellowsUnknown", format!("{said}; OneGate does not tell who that is: {why}"))
 }
 

@@ -73,8 +73,8 @@ fn holder(config: &Config, facts: &Facts, names: &Names, instance: &Instance, ip
         .map(|heard| {
             let source = heard.advert.source;
             match speaker(config, facts, heard) {
-                Speaker::Fellow(vm) if vm.name.is_empty() => format!("VM {} ({source})", vm.id),
-                Speaker::Fellow(vm) => format!("VM {} ({}, {source})", vm.id, vm.name),
+                Speaker::Fellow(vm, "") => format!("VM {vm} ({source})"),
+                Speaker::Fellow(vm, name) => format!("VM {vm} ({name}, {source})"),
                 Speaker::Foreign => format!("a foreign router ({source})"),
                 Speaker::Unknown => source.to_string(),
             }

@@ -9,5 +9,6 @@ mod router;
 mod running;
 mod scenarios;
 mod sessions;
+mod tables;
 mod unicast;
 mod upkeep;

@@ -86,8 +86,8 @@ fn a_stranger_is_foreign_once_onegate_told_after_he_spoke() {
     let message = check(&mut machine, Status::False, "ForeignRouter");
     assert_eq!(
         message,
-        "172.20.0.66 on eth1 speaks for VRID 5 (version 2, priority 100, addresses 172.20.0.200), and is no VM of \
-         this service: give this service's vnf VMs another ONEAPP_VNF_KEEPALIVED_VRID, or the other router another ID"
+        "172.20.0.66 on eth1 speaks for VRID 5 (version 2, priority 100, addresses 172.20.0.200), and is none of \
+         this VM's fellows: give this VM and its fellows another ONEAPP_VNF_KEEPALIVED_VRID, or the other router another ID"
     );
     machine.facts.heard = Observed::Known(Vec::new());
     check(&mut machine, Status::True, "Alone");
