@@ -13,6 +13,6 @@ tar -xzf "$stage/rke2.tar.gz" -C /usr/local
 apt-get install --quiet --yes --no-install-recommends "$stage/oneke-agent.deb"
 
 # Their packages enable them; here the agent starts what the VM's role needs, with the role's configuration.
-for unit in haproxy keepalived nftables unbound; do
+for unit in conntrackd haproxy keepalived nftables unbound; do
     systemctl --quiet disable "$unit.service"
 done

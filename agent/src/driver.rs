@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::{Config, Problem, Vars};
 use crate::decide::{decide, interests, role_of};
-use crate::facts::{Facts, Observed};
-use crate::plan::{Condition, Decision, Effect, Reads, Status};
+use crate::facts::{Facts, Observed, Workload};
+use crate::plan::{Attributes, Condition, Decision, Effect, Reads, Status, Table};
 use crate::service::{Role, VmId};
 
 /// What the deciders want to see of the machine, beside the context, the links, OneGate and the cluster.
@@ -31,6 +31,16 @@ pub struct Interests {
     pub sysctls: Vec<String>,
     /// Interfaces for which [`Facts::routes`] shall be looked at; none: not at all.
     pub routes: Vec<String>,
+    /// Interfaces on which to listen for other virtual routers.
+    pub routers: Vec<String>,
+    /// Mountpoints; while there are any, [`Facts::disks`] is looked at.
+    pub mountpoints: Vec<String>,
+    /// Workloads of the cluster, asked as often as [`Reads::addons`] says.
+    pub workloads: Vec<Workload>,
+    /// Whether this machine has an etcd member to ask, likewise.
+    pub etcd: bool,
+    /// Whether the clock matters.
+    pub clock: bool,
     /// `host:port` of the supervisor that this node will join through; asked for its CA bundle while it matters.
     pub supervisor: Option<String>,
 }
@@ -55,6 +65,22 @@ pub trait World {
     /// Applies one effect. The error is for the operator: what was tried, on what, and why it failed.
     fn apply(&mut self, effect: &Effect) -> impl Future<Output = Result<(), String>>;
 
+    /// Writes onto several other VMs, as [`World::apply`] writes onto one; they may be told at the same time. One
+    /// outcome for each, in their order.
+    fn publish_on(
+        &mut self,
+        others: &[(VmId, &Attributes)],
+    ) -> impl Future<Output = Vec<Result<(), String>>> {
+        async move {
+            let mut outcomes = Vec::with_capacity(others.len());
+            for (vm, attributes) in others {
+                let effect = Effect::Publish { vm: Some(*vm), attributes: (*attributes).clone() };
+                outcomes.push(self.apply(&effect).await);
+            }
+            outcomes
+        }
+    }
+
     /// Shows the state to whoever looks: the status file, systemd, the log.
     fn report(&mut self, report: &Report) -> impl Future<Output = ()>;
 
@@ -77,6 +103,9 @@ pub struct Report {
     pub ready: bool,
     /// Every condition with the time since when it stands so.
     pub conditions: Vec<Standing>,
+    /// What the role shows beside them.
+    #[serde(default)]
+    pub tables: Vec<Table>,
     /// Problems of the context; while there are any nothing is changed.
     pub problems: Vec<String>,
     /// What is odd in the context.
@@ -101,6 +130,9 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_millis(100);
 /// Where repeating effects and failures end up.
 const SLOWEST: Duration = Duration::from_secs(60);
+/// Writes onto other VMs that are on their way at once: each takes about a second (onegate.md, "Cost"), most of it spent
+/// in programs that the front end starts; more at once would only wait there.
+const IN_FLIGHT: usize = 8;
 /// How often this VM is looked up while its context is refused.
 const REFUSED_ASKS: Duration = Duration::from_secs(10);
 
@@ -168,13 +200,15 @@ impl Driver {
             let (decision, mut report) = self.decide(&facts);
             let reads = std::mem::replace(&mut self.reads, decision.reads.clone());
             let service = decision.reads.service.is_some() && reads.service.is_none();
+            let networks = decision.reads.networks.is_some() && reads.networks.is_none();
             let kubernetes = decision.reads.kubernetes.is_some() && reads.kubernetes.is_none();
-            if !service && !kubernetes {
+            if !service && !networks && !kubernetes {
                 self.stand(&mut report, facts.wall);
                 return (decision, report);
             }
-            // Once read, a part stays read: this ends after three rounds at the latest.
+            // Once read, a part stays read: this ends after four rounds at the latest.
             self.reads.service = self.reads.service.or(reads.service);
+            self.reads.networks = self.reads.networks.or(reads.networks);
             self.reads.kubernetes = self.reads.kubernetes.or(reads.kubernetes);
         }
     }
@@ -227,9 +261,11 @@ impl Driver {
         report.role = role_of(facts).known().map(|role| role.name().to_owned());
         report.phase = crate::signals::phase(&decision).to_owned();
         report.ready = decision.is_ready();
+        report.tables = decision.tables.clone();
         report.conditions = decision
             .conditions
             .iter()
+            .chain(&decision.told)
             .map(|c| Standing { condition: c.clone(), since: facts.wall })
             .collect();
         (decision, report)
@@ -257,20 +293,29 @@ impl Driver {
     ) -> Option<Condition> {
         let is_late = |effect: &&Effect| addressee(effect).is_some_and(|vm| self.untold.contains(&vm));
         let (late, first): (Vec<&Effect>, Vec<&Effect>) = effects.iter().partition(is_late);
+        let ordered: Vec<&Effect> = first.into_iter().chain(late).collect();
         let (mut failed, mut untold) = (None, BTreeSet::new());
-        for effect in first.into_iter().chain(late) {
-            let Err(error) = world.apply(effect).await else {
-                report.effects.push(effect.to_string());
-                continue;
+        'pass: for group in groups(&ordered) {
+            let outcomes = match group {
+                [one] => vec![world.apply(one).await],
+                several => {
+                    world.publish_on(&several.iter().filter_map(|e| other(e)).collect::<Vec<_>>()).await
+                }
             };
-            report.effects.push(format!("failed: {effect}: {error}"));
-            failed.get_or_insert_with(|| {
-                Condition::unmet("Applied", APPLY_FAILED, format!("could not {effect}: {error}"))
-            });
-            match effect {
-                Effect::HoldLease { .. } | Effect::PublishSealed(_) => {}
-                Effect::Publish { vm, .. } => drop(untold.insert(*vm)),
-                _ => break,
+            for (effect, outcome) in group.iter().zip(outcomes) {
+                let Err(error) = outcome else {
+                    report.effects.push(effect.to_string());
+                    continue;
+                };
+                report.effects.push(format!("failed: {effect}: {error}"));
+                failed.get_or_insert_with(|| {
+                    Condition::unmet("Applied", APPLY_FAILED, format!("could not {effect}: {error}"))
+                });
+                match effect {
+                    Effect::HoldLease { .. } | Effect::PublishSealed(_) => {}
+                    Effect::Publish { vm, .. } => drop(untold.insert(*vm)),
+                    _ => break 'pass,
+                }
             }
         }
         if effects.iter().any(|effect| addressee(effect).is_some()) {
@@ -293,6 +338,20 @@ impl Driver {
         self.repeats = if again || failed { self.repeats.saturating_add(1) } else { 0 };
         let slowed = SETTLE.saturating_mul(1 << self.repeats.min(16)).min(SLOWEST);
         if self.repeats == 0 { SETTLE.min(calm) } else { slowed }
+    }
+}
+
+/// Effects one by one, but writes onto other VMs that follow each other together: none of them needs another.
+fn groups<'a, 'e>(effects: &'a [&'e Effect]) -> impl Iterator<Item = &'a [&'e Effect]> {
+    let alike = effects.chunk_by(|one, next| other(one).is_some() && other(next).is_some());
+    alike.flat_map(|group| group.chunks(IN_FLIGHT))
+}
+
+/// A publication on another VM.
+fn other(effect: &Effect) -> Option<(VmId, &Attributes)> {
+    match effect {
+        Effect::Publish { vm: Some(vm), attributes } => Some((*vm, attributes)),
+        _ => None,
     }
 }
 
@@ -331,7 +390,7 @@ fn refused(problems: usize) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{Link, Routes};
+    use crate::facts::{Link, Reading, Routes};
     use crate::plan::Secret;
     use crate::service::Vm;
 
@@ -362,7 +421,7 @@ mod tests {
                 routes: Observed::Known(Routes::default()),
                 ..Facts::default()
             };
-            facts.me.last = Observed::Known(Vm::from_json(VM).unwrap());
+            facts.me = Reading::of(Vm::from_json(VM).unwrap(), Duration::ZERO);
             facts
         }
 
@@ -381,6 +440,53 @@ mod tests {
         async fn wait(&mut self, _at_most: Duration) -> Event {
             Event::Stop
         }
+    }
+
+    /// Takes writes onto other VMs together, and fails those onto VM 3.
+    #[derive(Default)]
+    struct Together {
+        groups: Vec<Vec<String>>,
+    }
+
+    impl World for Together {
+        async fn observe(&mut self, _: &Interests, _: &Reads) -> Facts {
+            Facts::default()
+        }
+
+        async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
+            self.groups.push(vec![effect.to_string()]);
+            Ok(())
+        }
+
+        async fn publish_on(&mut self, others: &[(VmId, &Attributes)]) -> Vec<Result<(), String>> {
+            self.groups.push(others.iter().map(|(vm, _)| vm.to_string()).collect());
+            others.iter().map(|(vm, _)| if vm.0 == 3 { Err("late".into()) } else { Ok(()) }).collect()
+        }
+
+        async fn report(&mut self, _: &Report) {}
+
+        async fn wait(&mut self, _: Duration) -> Event {
+            Event::Stop
+        }
+    }
+
+    #[tokio::test]
+    async fn writes_onto_others_go_together_and_each_failure_is_told() {
+        let publish = |vm| Effect::Publish { vm: Some(VmId(vm)), attributes: Attributes::new() };
+        let start = || Effect::StartUnit("a.service".into());
+        let effects: Vec<Effect> =
+            std::iter::once(start()).chain((1..=10).map(publish)).chain([start(), publish(11)]).collect();
+        let (mut world, mut driver, mut report) = (Together::default(), Driver::default(), Report::default());
+        let failed = driver.apply(&mut world, &effects, &mut report).await;
+        let sizes: Vec<usize> = world.groups.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [1, IN_FLIGHT, 2, 1, 1], "{:?}", world.groups);
+        assert!(failed.is_some_and(|condition| condition.message.contains("VM 3")));
+        assert_eq!(
+            report.effects.iter().filter(|told| told.starts_with("failed: publish on VM 3")).count(),
+            1
+        );
+        assert_eq!(report.effects.len(), effects.len(), "nobody is held up");
+        assert_eq!(driver.untold, BTreeSet::from([Some(VmId(3))]));
     }
 
     #[tokio::test]

@@ -1,14 +1,18 @@
 //! One observation of the world: what a decider may know. Values only; the shell fills them in.
 
+mod disks;
 mod haproxy;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::disks::{Contents, Disk, Disks, Place, Signature, Use};
 pub use self::haproxy::{HaproxyServer, HaproxyStats, ServerState};
 use crate::plan::Secret;
-use crate::service::{Service, VNet, Vm};
+use crate::service::{Networks, Service, Vm};
+use crate::vrrp::Heard;
 
 /// One part of an observation. A decider must say what it does with each of the three: unknown is never no.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,10 +106,11 @@ pub struct Fault {
 }
 
 /// The last good answer of OneGate to one question, and the fault since then, if any.
+/// A copy shares the answer: a pass of a service of a thousand VMs copies none of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading<T> {
     /// The last whole answer. It stays when later attempts fail.
-    pub last: Observed<T>,
+    pub last: Observed<Arc<T>>,
     /// When it came.
     pub at: Option<Moment>,
     /// Set while the latest attempt failed.
@@ -119,6 +124,11 @@ impl<T> Default for Reading<T> {
 }
 
 impl<T> Reading<T> {
+    /// An answer that came at `at`; no fault since.
+    pub fn of(value: T, at: Moment) -> Self {
+        Self { last: Observed::Known(Arc::new(value)), at: Some(at), fault: None }
+    }
+
     /// The last answer's age.
     pub fn age(&self, now: Moment) -> Option<Duration> {
         self.at.map(|at| now.saturating_sub(at))
@@ -126,7 +136,7 @@ impl<T> Reading<T> {
 
     /// The last answer if it is not older than `limit`.
     pub fn fresh(&self, now: Moment, limit: Duration) -> Option<&T> {
-        self.age(now).filter(|age| *age <= limit).and_then(|_| self.last.known())
+        self.age(now).filter(|age| *age <= limit).and_then(|_| self.last.known().map(Arc::as_ref))
     }
 }
 
@@ -229,7 +239,7 @@ impl Routes {
 }
 
 /// What Kubernetes says of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct KubernetesNode {
     /// `metadata.name`.
     pub name: String,
@@ -237,6 +247,61 @@ pub struct KubernetesNode {
     pub ready: bool,
     /// That condition's reason and message.
     pub message: String,
+    /// The kubelet has stopped reporting: `Ready` is `Unknown`.
+    pub silent: bool,
+    /// Why the node's network is not there, if it is not: no CNI, or a `NetworkUnavailable` condition that is `True`.
+    pub no_network: Option<String>,
+    /// RKE2's own condition `EtcdIsVoter`, on servers: `false` is a learner.
+    pub voter: Option<bool>,
+}
+
+/// A workload of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Deployment, DaemonSet or StatefulSet.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::fmt::Display for Workload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// How many Pods of a workload there shall be, and how many are available.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    /// A DaemonSet wants one for each node that it may run on, which may be none.
+    pub wanted: u32,
+    /// Ready for its `minReadySeconds`.
+    pub available: u32,
+}
+
+/// What the etcd member of this machine says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Etcd {
+    /// Its cluster has a leader, as far as it sees.
+    pub has_leader: bool,
+    /// It is the leader.
+    pub is_leader: bool,
+    /// It has no vote yet.
+    pub is_learner: bool,
+}
+
+/// Whether the clock is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockState {
+    /// Somebody keeps it right.
+    Synchronised,
+    /// A time service runs and has not reached a server yet.
+    Waiting,
+    /// Nobody keeps it: it is as right as the host's.
+    NoService,
 }
 
 /// The service's Lease `kube-system/oneke-agent`, by which one master is the reader of `/service`.
@@ -289,8 +354,8 @@ pub struct Facts {
     pub me: Reading<Vm>,
     /// `GET /service?extended`.
     pub service: Reading<Service>,
-    /// `GET /vnet/ID?extended` for every network of this virtual router; only virtual routers may ask.
-    pub networks: Reading<Vec<VNet>>,
+    /// `GET /vrouter`, and `/vnet/ID?extended` for each of its networks; only virtual routers may ask.
+    pub networks: Reading<Networks>,
     /// The files that deciders named, by absolute path.
     pub files: BTreeMap<String, Observed<File>>,
     /// The units that deciders named, with `.service`.
@@ -305,8 +370,16 @@ pub struct Facts {
     pub links: Observed<Vec<Link>>,
     /// The ways out, where a decider named the interfaces.
     pub routes: Observed<Routes>,
+    /// Disks, where a decider named mountpoints.
+    pub disks: Observed<Disks>,
     /// The cluster.
     pub kubernetes: Kubernetes,
+    /// The workloads that deciders named; only servers may ask. One that is missing here was not looked at yet.
+    pub workloads: BTreeMap<Workload, Observed<Replicas>>,
+    /// The etcd member of this machine; `Absent` if nobody answers.
+    pub etcd: Observed<Etcd>,
+    /// The clock, where it matters; `Absent`: there is no systemd-timedated to tell.
+    pub clock: Observed<ClockState>,
     /// The supervisor named in the interests: hash of the CA bundle at its `/cacerts` (`K10` form's hash). Absent if
     /// none was named; Unknown says why it does not answer.
     pub supervisor: Observed<String>,
@@ -314,6 +387,8 @@ pub struct Facts {
     pub haproxy: Observed<HaproxyStats>,
     /// VRRP instances by name; Absent where Keepalived does not run.
     pub vrrp: Observed<BTreeMap<String, VrrpState>>,
+    /// Other virtual routers on the interfaces that a decider named; Absent where nobody listens.
+    pub heard: Observed<Vec<Heard>>,
 }
 
 impl Facts {

@@ -6,6 +6,7 @@
 //! - [`plan`]: what a pass decides: effects, conditions, when to look again.
 //! - [`identity`]: who this VM is, pinned on its disk.
 //! - [`token`], [`seal`]: RKE2's join tokens, and the envelope in which one travels to the VM that shall join.
+//! - [`vrrp`]: the adverts by which virtual routers speak.
 //! - [`decide`]: one decision from all deciders.
 //! - [`guest`], [`node`], [`vnf`], [`signals`]: the deciders; pure functions that do not know each other.
 //! - [`driver`]: observe, decide, apply, report, wait: the one loop, and the one seam, `trait World`.
@@ -28,4 +29,5 @@ pub mod service;
 pub mod signals;
 pub mod token;
 pub mod vnf;
+pub mod vrrp;
 pub mod world;

@@ -297,6 +297,24 @@ impl fmt::Display for Condition {
     }
 }
 
+/// What an operator wants to see at a glance, beside the conditions.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Table {
+    /// What it lists.
+    pub name: String,
+    /// Heads.
+    pub columns: Vec<String>,
+    /// As many cells each as there are heads. Nothing that changes while nothing happens: no ages, no counters.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table.
+    pub fn new(name: &str, columns: &[&str], rows: Vec<Vec<String>>) -> Self {
+        Self { name: name.to_owned(), columns: columns.iter().map(|head| (*head).to_owned()).collect(), rows }
+    }
+}
+
 /// How fresh the dear parts of the next observation must be. The shell reads a part when its last reading is older.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reads {
@@ -304,13 +322,17 @@ pub struct Reads {
     pub me: Duration,
     /// `/service?extended`: dear. `None`: do not read it at all.
     pub service: Option<Duration>,
+    /// `/vrouter` and its networks, `/vnet/ID?extended`: dear. `None`: this VM is no virtual router, or needs them not.
+    pub networks: Option<Duration>,
     /// The Kubernetes API; `None`: there is nothing to ask yet.
     pub kubernetes: Option<Duration>,
+    /// The add-ons' workloads, and etcd's own word; `None`: nobody wants to know.
+    pub addons: Option<Duration>,
 }
 
 impl Default for Reads {
     fn default() -> Self {
-        Self { me: Duration::ZERO, service: None, kubernetes: None }
+        Self { me: Duration::ZERO, service: None, networks: None, kubernetes: None, addons: None }
     }
 }
 
@@ -323,6 +345,10 @@ pub struct Decision {
     pub effects: Vec<Effect>,
     /// All that must hold; Ready is their conjunction.
     pub conditions: Vec<Condition>,
+    /// What is shown beside the conditions.
+    pub tables: Vec<Table>,
+    /// What an operator wants to know of this node or its cluster, without Ready waiting for it.
+    pub told: Vec<Condition>,
     /// What this VM's own attributes shall say; `signals` publishes in one request what differs.
     pub publish: Attributes,
     /// What to read next time.
@@ -375,6 +401,8 @@ mod tests {
         assert!(!decision.is_ready());
         decision.conditions.push(Condition::met("A", "Yes", ""));
         assert!(decision.is_ready());
+        decision.told.push(Condition::unmet("AddonsHealthy", "Missing", ""));
+        assert!(decision.is_ready(), "what is only told holds up nothing");
         decision.conditions.push(Condition::unknown("B", "CouldNotLook", ""));
         assert!(!decision.is_ready());
     }

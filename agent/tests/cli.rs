@@ -195,6 +195,32 @@ fn a_joiner_is_rendered_from_recorded_answers() {
     assert_modes(&out);
 }
 
+/// Cluster API's virtual router needs no `--role`: its context names it, its networks name its backends.
+#[test]
+fn a_virtual_router_is_rendered_from_its_networks() {
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases/vnf/vrouter-cluster-api");
+    let context = std::fs::read_to_string(case.join("context.sh")).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("out");
+    let (onegate, target) = (case.to_str().unwrap(), out.to_str().unwrap());
+    let (text, code) = on(&context, &["render", "--onegate", onegate, "--out", target]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("READY=YES"), "{text}");
+    let servers = |out: &Path| {
+        let config = std::fs::read_to_string(out.join("etc/haproxy/haproxy.cfg")).unwrap();
+        config.lines().filter(|line| line.trim().starts_with("server ")).count()
+    };
+    assert_eq!(servers(&out), 3);
+    assert_modes(&out);
+    // Offline it has no backends, and stands ready for them.
+    let alone = home.path().join("alone");
+    let (text, code) = on(&context, &["render", "--out", alone.to_str().unwrap()]);
+    assert_eq!((code, servers(&alone)), (Some(0), 0), "{text}");
+    // The other roles' rules do not concern it.
+    let context = format!("{context}ONEAPP_K8S_CNI_PLUGIN='none of these'\n");
+    assert_eq!(on(&context, &["check"]).1, Some(0));
+}
+
 #[test]
 fn an_answer_that_is_none_is_named() {
     let home = tempfile::tempdir().unwrap();

@@ -9,13 +9,17 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Units by their place below `systemd/`. Only the agent's own is enabled by the package.
-const UNITS: [(&str, &str); 2] = [
+/// Units and drop-ins by their place below `systemd/`. Only the agent's own is enabled by the package.
+const UNITS: [(&str, &str); 5] = [
+    ("conntrackd.service.d/oneke.conf", include_str!("../../systemd/conntrackd.service.d/oneke.conf")),
     ("oneke-agent.service", include_str!("../../systemd/oneke-agent.service")),
+    ("oneke-format@.service", include_str!("../../systemd/oneke-format@.service")),
+    ("oneke-grow@.service", include_str!("../../systemd/oneke-grow@.service")),
     ("oneke-nft.service", include_str!("../../systemd/oneke-nft.service")),
 ];
 const SYSCTL: &str = include_str!("../../systemd/sysctl.conf");
 const MODULES: &str = include_str!("../../systemd/modules.conf");
+const USERS: &str = include_str!("../../systemd/sysusers.conf");
 const LICENCE: &str = "Files: *\nCopyright: the OneKE agent's authors\nLicense: Apache-2.0\n \
     On Debian systems the full text is in /usr/share/common-licenses/Apache-2.0.\n";
 
@@ -23,6 +27,7 @@ const LICENCE: &str = "Files: *\nCopyright: the OneKE agent's authors\nLicense: 
 const DEPENDS: &[&str] = &[
     "age",
     "conntrack",
+    "conntrackd (>= 1:1.4.6)",
     "dbus",
     "e2fsprogs",
     "haproxy (>= 2.4)",
@@ -40,6 +45,7 @@ const DEPENDS: &[&str] = &[
 /// Enables, but never starts: the image is built on a machine that has no context. An upgrade restarts what runs.
 const POSTINST: &str = "#!/bin/sh\nset -e\n\
     if [ \"$1\" = configure ]; then\n\
+    \x20   systemd-sysusers oneke.conf\n\
     \x20   systemctl --quiet enable oneke-agent.service\n\
     \x20   if [ -d /run/systemd/system ]; then\n\
     \x20       systemctl daemon-reload\n\
@@ -100,6 +106,7 @@ pub fn pack(build: &Build, out: &Path) -> Result<PathBuf> {
     }
     put("usr/lib/sysctl.d/60-oneke.conf", 0o644, SYSCTL.as_bytes())?;
     put("usr/lib/modules-load.d/oneke.conf", 0o644, MODULES.as_bytes())?;
+    put("usr/lib/sysusers.d/oneke.conf", 0o644, USERS.as_bytes())?;
     put("usr/share/doc/oneke-agent/copyright", 0o644, LICENCE.as_bytes())?;
     write(&tree.join("DEBIAN/control"), 0o644, control(build, size).as_bytes())?;
     for (script, content) in [("postinst", POSTINST), ("prerm", PRERM), ("postrm", POSTRM)] {

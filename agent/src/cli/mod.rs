@@ -7,6 +7,7 @@
 mod check;
 mod context;
 mod diff;
+mod disk;
 mod docs;
 mod input;
 mod kubeconfig;
@@ -85,9 +86,26 @@ enum Command {
     Context(Context),
     /// Print the cluster administrator's kubeconfig, leading to the control plane's endpoint; on a master, as root
     Kubeconfig(Kubeconfig),
+    /// Work on a data disk (started by systemd)
+    #[command(hide = true, subcommand)]
+    Disk(Disk),
     /// Print the manual's page of variables
     #[command(hide = true)]
     Docs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Disk {
+    /// Format the disk that the agent chose
+    Format {
+        /// What for: storage, etcd, ...
+        purpose: String,
+    },
+    /// Let a file system fill its disk
+    Grow {
+        /// Where it is mounted
+        mountpoint: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -138,10 +156,11 @@ struct Render {
     /// The context, as OpenNebula writes it into context.sh
     #[arg(long, value_name = "FILE")]
     context: PathBuf,
-    /// Recorded answers of OneGate: vm.json, service.json or service-extended.json, vms/ID.json
+    /// Recorded answers of OneGate: vm.json, service.json or service-extended.json, vms/ID.json; of a virtual router's
+    /// VM also vrouter.json and vnet/ID.json
     #[arg(long, value_name = "DIR")]
     onegate: Option<PathBuf>,
-    /// The VM's role; needed if there is no recorded vm.json that names it
+    /// The VM's role; needed if there is no recorded vm.json that names it and the context is no virtual router's
     #[arg(long, value_name = "ROLE", value_parser = role)]
     role: Option<Role>,
     /// Where to write: every file at its absolute path under this directory
@@ -186,6 +205,7 @@ pub fn main() -> ExitCode {
         Command::Render(arguments) => render::render(&arguments),
         Command::Context(arguments) => context::context(&arguments),
         Command::Kubeconfig(arguments) => kubeconfig::kubeconfig(&arguments),
+        Command::Disk(job) => disk::disk(&job),
         Command::Docs => docs::docs(),
     };
     let exit = outcome.unwrap_or_else(|error| {

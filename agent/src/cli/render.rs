@@ -18,6 +18,7 @@ use super::{Exit, Render, input, print};
 use crate::context::{Config, Vars};
 use crate::driver::{Driver, Report};
 use crate::plan::{Effect, Status};
+use crate::service::Role;
 use crate::world::files;
 
 /// Passes without an effect after which nothing more is expected; time moves between them as the deciders wish.
@@ -29,14 +30,15 @@ const MOST_PASSES: u32 = 200;
 pub fn render(arguments: &Render) -> anyhow::Result<Exit> {
     let text = input::text(Some(&arguments.context))?;
     let recorded = Recorded::read(arguments.onegate.as_deref())?;
-    let Some(role) = arguments.role.clone().or_else(|| recorded.role()) else {
+    let vars = Vars::parse(text.expose()).ok();
+    let routes = || vars.as_ref().is_some_and(Vars::is_virtual_router).then_some(Role::Vnf);
+    let Some(role) = arguments.role.clone().or_else(routes).or_else(|| recorded.role()) else {
         bail!(
             "no role: name one with --role, or record OneGate's answer for this VM as vm.json (--onegate DIR)"
         );
     };
     // What does not parse, or is wrong for the role, is listed; nothing is written then.
-    let config =
-        Vars::parse(text.expose()).ok().and_then(|vars| Config::read(&vars, Some(role.clone())).ok());
+    let config = vars.and_then(|vars| Config::read(&vars, Some(role.clone())).ok());
     let Some(config) = config else { return input::refuse(&text, Some(role)) };
     let out = std::path::absolute(&arguments.out)
         .with_context(|| format!("could not tell where {} is", arguments.out.display()))?;
@@ -106,7 +108,6 @@ fn write_page(page: &mut String, paper: &Paper, report: &Report) -> std::fmt::Re
 mod tests {
     use super::*;
     use crate::plan::Secret;
-    use crate::service::Role;
 
     /// Apply, observe, decide again: no effects left.
     #[tokio::test]
@@ -120,7 +121,7 @@ mod tests {
         assert!(place("restart systemd-modules-load.service") > place("/etc/modules-load.d/"), "{told:#?}");
         assert!(place("set net.ipv4.ip_forward = 1").is_some(), "{told:#?}");
         let links = told.iter().filter(|told| told.starts_with("link ")).count();
-        assert_eq!(links, 13, "{told:#?}");
+        assert_eq!(links, 14, "{told:#?}");
         assert!(place("link ") < place("start rke2-server.service"), "{told:#?}");
         let once: std::collections::BTreeSet<&String> = told.iter().collect();
         assert_eq!(once.len(), told.len(), "nothing is done twice: {told:#?}");

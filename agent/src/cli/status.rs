@@ -141,9 +141,25 @@ fn body(page: &mut String, report: &Report, now: u64) -> std::fmt::Result {
             writeln!(page, "     {}", condition.message)?;
         }
     }
+    report.tables.iter().try_for_each(|shown| table(page, shown))?;
     if !report.effects.is_empty() {
         writeln!(page, "\nDone in the last pass:")?;
         report.effects.iter().try_for_each(|effect| writeln!(page, "  {effect}"))?;
+    }
+    Ok(())
+}
+
+/// Columns as wide as their widest cell, two blanks apart.
+fn table(page: &mut String, table: &plan::Table) -> std::fmt::Result {
+    let lines = || std::iter::once(&table.columns).chain(&table.rows);
+    let width = |at: usize| lines().filter_map(|line| line.get(at)).map(|cell| cell.chars().count()).max();
+    writeln!(page, "\n{}:", table.name)?;
+    for line in lines() {
+        let mut text = String::from(" ");
+        for (at, cell) in line.iter().enumerate() {
+            write!(text, " {cell:<width$} ", width = width(at).unwrap_or_default())?;
+        }
+        writeln!(page, "{}", text.trim_end())?;
     }
     Ok(())
 }
@@ -194,6 +210,25 @@ Done in the last pass:
 ";
         assert_eq!(page(&found, 1000), expected);
         assert_eq!(exit(&found), Exit::NotReady);
+    }
+
+    #[test]
+    fn tables_are_aligned() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let rows = vec![row(["10.0.0.200/24", "eth0", "this VM"]), row(["10.0.0.1/8", "eth10", "nobody"])];
+        let shown = plan::Table::new("Virtual addresses", &["address", "interface", "held by"], rows);
+        let mut page = String::new();
+        table(&mut page, &shown).unwrap();
+        let expected = "
+Virtual addresses:
+  address        interface  held by
+  10.0.0.200/24  eth0       this VM
+  10.0.0.1/8     eth10      nobody
+";
+        assert_eq!(page, expected);
+        let report = Report { tables: vec![shown], ..report() };
+        let found = Found { report: Some((report, Duration::ZERO)), agent: Agent::Runs };
+        assert!(json(&found).unwrap().contains("\"held by\""));
     }
 
     #[test]

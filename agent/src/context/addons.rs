@@ -33,6 +33,8 @@ impl AddonValues {
                 VariableKind::Flag => Yaml::Flag(reader.on(name, Roles::NODES)),
                 VariableKind::Text => reader.value(name, Roles::NODES, forms::line)?.into(),
                 VariableKind::Url => reader.value(name, Roles::NODES, forms::http_url)?.into(),
+                VariableKind::Version => reader.value(name, Roles::NODES, forms::rke2_version)?.into(),
+                VariableKind::Channel => reader.value(name, Roles::NODES, forms::rke2_channel)?.into(),
             };
             Some((name.to_owned(), value))
         });

@@ -197,6 +197,24 @@ pub(super) fn class(text: &str) -> Option<String> {
     (text.split('/').count() <= 2 && text.split('/').all(part)).then(|| text.to_owned())
 }
 
+/// `v1.33.5+rke2r1`, and `-` for `+` as tags of images write it.
+pub(super) fn rke2_version(text: &str) -> Option<String> {
+    let text = text.trim();
+    let (kubernetes, release) = text.strip_prefix('v')?.split_once(['+', '-'])?;
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    // A candidate is v1.33.5-rc1+rke2r1.
+    let release = release.rsplit('+').next().unwrap_or(release);
+    let whole = kubernetes.split('.').count() == 3 && kubernetes.split('.').all(is_number);
+    (whole && is_number(release.strip_prefix("rke2r")?)).then(|| text.to_owned())
+}
+
+/// The name of a channel: it becomes a part of a URL.
+pub(super) fn rke2_channel(text: &str) -> Option<String> {
+    let text = text.trim();
+    let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+    (!text.is_empty() && text.bytes().all(safe)).then(|| text.to_owned())
+}
+
 /// An absolute path, neither `/` itself nor with `..`, control characters or blanks.
 pub(super) fn path(text: &str) -> Option<String> {
     let text = text.trim();
@@ -214,6 +232,18 @@ pub(super) fn device(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_releases_of_rke2() {
+        for version in ["v1.33.5+rke2r1", "v1.33.5-rke2r1", "v1.34.0-rc1+rke2r2"] {
+            assert!(rke2_version(version).is_some(), "{version}");
+        }
+        for version in ["1.33", "v1.33", "v1.33.5", "1.33.5+rke2r1", "v1.33.5+k3s1", "v1.33.x+rke2r1", ""] {
+            assert!(rke2_version(version).is_none(), "{version}");
+        }
+        assert_eq!(rke2_channel(" v1.33 ").as_deref(), Some("v1.33"));
+        assert!(rke2_channel("../x").is_none());
+    }
 
     #[test]
     fn numbers_are_digits_only() {

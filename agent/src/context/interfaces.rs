@@ -1,5 +1,6 @@
 //! Interface lists: `eth0,eth1`, `eth0/10.0.0.1@53`, `10.0.0.1`, `!eth1`: which NICs a function runs on.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::nics::Nic;
@@ -19,7 +20,8 @@ pub struct Selected {
 /// What a list means for the NICs of a VM.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Selection {
-    /// By NIC, each entry once, management NICs left out.
+    /// Each entry once, management NICs left out. In the list's order, but that bare names change places among themselves
+    /// until their numbers rise: the first NIC of a VRID leads it, in the old appliance too.
     pub selected: Vec<Selected>,
     /// Items that mean nothing here: they select and exclude nothing.
     pub unknown: Vec<String>,
@@ -56,9 +58,18 @@ pub fn select(list: &str, nics: &[Nic]) -> Selection {
         let managed = nics.iter().any(|nic| nic.index == item.nic && nic.management);
         !managed && !excluded.iter().any(|out: &Selected| out.nic == item.nic)
     });
-    included.sort();
-    included.dedup();
-    Selection { selected: included, unknown }
+    Selection { selected: arranged(included), unknown }
+}
+
+fn arranged(included: Vec<Selected>) -> Vec<Selected> {
+    let is_bare = |item: &Selected| item.address.is_none() && item.port.is_none();
+    let mut bare: Vec<Selected> = included.iter().copied().filter(is_bare).collect();
+    bare.sort();
+    let mut bare = bare.into_iter();
+    let mut seen = BTreeSet::new();
+    let placed =
+        included.into_iter().map(|item| if is_bare(&item) { bare.next().unwrap_or(item) } else { item });
+    placed.filter(|item| seen.insert(*item)).collect()
 }
 
 /// The NICs of one item; none if it is not understood, or names what this VM lacks.
@@ -149,7 +160,8 @@ mod tests {
         check("!10.0.0.201 eth0 eth1", "eth1");
         check("!eth0/10.0.0.9", "eth1 eth10");
         check("eth0/10.0.0.9@53", "eth0/10.0.0.9@53");
-        check("eth0@53 eth0", "eth0 eth0@53");
+        check("eth0@53 eth0", "eth0@53 eth0");
+        check("eth10 192.168.1.1 eth0", "eth0 eth1/192.168.1.1 eth10");
         check("10.0.0.1@53", "eth0/10.0.0.1@53");
         check("10.0.0.201", "eth0/10.0.0.201");
         check("eth2 172.20.0.1", "");

@@ -2,6 +2,7 @@
 
 mod addons;
 mod config;
+mod disks;
 mod forms;
 mod interfaces;
 mod lint;
@@ -22,10 +23,11 @@ pub mod vnf;
 
 pub use addons::AddonValues;
 pub use config::{Config, OneGateConfig};
+pub use disks::{Purpose, Selector, StorageConfig, Wish};
 pub use interfaces::{Selected, Selection, select};
 pub use nics::Nic;
-pub use node::{LbEndpoint, NodeConfig, StorageConfig, TokenMode};
+pub use node::{LbEndpoint, NodeConfig, TokenMode};
 pub use problem::{Problem, Warning};
 pub use reader::Reader;
-pub use settings::{NodeNic, PublishKubeconfig};
+pub use settings::{JOIN_BATCH, NodeNic, PublishKubeconfig};
 pub use vars::{ParseError, Vars, repair_ssh_keys};

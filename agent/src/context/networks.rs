@@ -18,6 +18,11 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> (Vec<IpNet>, Vec<Ip
         let expected = format!("expected the same address families as {CLUSTER}={:?}", joined(&cluster));
         reader.problem(SERVICE, &joined(&service), expected);
     }
+    if families(&cluster).0 == 0 && !cluster.is_empty() {
+        let expected = "expected an IPv4 network, or one of each family: nodes are in their cluster by their IPv4 address";
+        reader.problem(CLUSTER, &joined(&cluster), expected.to_owned());
+    }
+    large_enough(reader, &cluster, &service);
     if let Some((a, b)) = first_overlap(&service, &cluster) {
         let expected =
             format!("expected a network apart from the pods': {a} overlaps {CLUSTER}={:?}", b.to_string());
@@ -33,6 +38,30 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> (Vec<IpNet>, Vec<Ip
         }
     }
     (cluster, service)
+}
+
+/// Each node takes a /24 and a /64 of the pods' networks (kube-controller-manager, `--node-cidr-mask-size-ipv4` and
+/// `-ipv6`, which must not be more than 16 bits longer than an IPv6 network); of the services' the tenth address is the
+/// cluster's name server.
+fn large_enough(reader: &mut Reader<'_>, cluster: &[IpNet], service: &[IpNet]) {
+    let extra = reader.text(crate::node::files::EXTRA_CONFIG).and_then(forms::base64_text);
+    let own_sizes = extra.is_some_and(|extra| extra.contains("node-cidr-mask-size"));
+    for network in cluster.iter().filter(|_| !own_sizes) {
+        let (lengths, share) = match network {
+            IpNet::V4(_) => (1..=24, "/24"),
+            IpNet::V6(_) => (48..=64, "/64"),
+        };
+        if !lengths.contains(&network.prefix_len()) {
+            let (shortest, longest) = (lengths.start(), lengths.end());
+            let expected =
+                format!("expected a length from /{shortest} to /{longest}: each node takes a {share} of it");
+            reader.problem(CLUSTER, &network.to_string(), expected);
+        }
+    }
+    for network in service.iter().filter(|net| net.max_prefix_len() - net.prefix_len() < 4) {
+        let expected = "expected at least 16 addresses: the tenth is the cluster's name server".to_owned();
+        reader.problem(SERVICE, &network.to_string(), expected);
+    }
 }
 
 fn network(reader: &mut Reader<'_>, name: &str) -> Vec<IpNet> {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 use super::addons::AddonValues;
+use super::disks::StorageConfig;
 use super::forms;
 use super::manifests;
 use super::networks;
@@ -15,7 +16,6 @@ use super::scheduling;
 use super::settings::{self, NodeNic, PublishKubeconfig};
 use super::table::{Form, Roles, find};
 use crate::plan::Secret;
-use crate::service::Role;
 
 const NODES: Roles = Roles::NODES;
 
@@ -92,7 +92,7 @@ pub struct NodeConfig {
     pub fallback_dns: Option<Ipv4Addr>,
     /// `ONEAPP_K8S_TOKEN_MODE`.
     pub token_mode: TokenMode,
-    /// `ONEAPP_STORAGE_*`.
+    /// `ONEAPP_STORAGE_*` and the disks of RKE2.
     pub storage: StorageConfig,
     /// `ONEAPP_K8S_REGISTRIES`, decoded.
     pub registries: Option<Secret>,
@@ -108,6 +108,10 @@ pub struct NodeConfig {
     pub publish_kubeconfig: PublishKubeconfig,
     /// `ONEAPP_K8S_EXTERNAL_LB`.
     pub external_lb: bool,
+    /// `ONEAPP_K8S_FOLLOW_CONTEXT`.
+    pub follow_context: bool,
+    /// `ONEAPP_K8S_JOIN_BATCH`.
+    pub join_batch: u32,
 }
 
 /// Where a vnf listens, as a node publishes it.
@@ -117,17 +121,6 @@ pub struct LbEndpoint {
     pub ip: Option<String>,
     /// 9345, 6443, 443, 80 by default.
     pub port: u16,
-}
-
-/// The storage role's disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StorageConfig {
-    /// `ONEAPP_STORAGE_DEVICE`.
-    pub device: Option<String>,
-    /// `ONEAPP_STORAGE_FILESYSTEM`: xfs or ext4.
-    pub filesystem: String,
-    /// `ONEAPP_STORAGE_MOUNTPOINT`.
-    pub mountpoint: String,
 }
 
 impl NodeConfig {
@@ -180,6 +173,8 @@ impl NodeConfig {
             node_nic: NodeNic::read(reader, nics),
             publish_kubeconfig: PublishKubeconfig::read(reader),
             external_lb: settings::external_lb(reader),
+            follow_context: reader.on("ONEAPP_K8S_FOLLOW_CONTEXT", NODES),
+            join_batch: settings::join_batch(reader),
             eth0_vip0,
             eth1_vip0,
         }
@@ -247,27 +242,8 @@ impl TokenMode {
     }
 }
 
-impl StorageConfig {
-    fn read(reader: &mut Reader<'_>) -> Self {
-        let device = reader.value("ONEAPP_STORAGE_DEVICE", NODES, forms::device);
-        let input = reader.text("ONEAPP_K8S_STORAGE_DEVICE");
-        if let (None, Some(input), Some(Role::Storage)) = (&device, input, reader.role()) {
-            let message = format!(
-                "is unset, although the user input ONEAPP_K8S_STORAGE_DEVICE is {input:?}: the storage VM template must pass it on"
-            );
-            reader.warn("ONEAPP_STORAGE_DEVICE", message);
-        }
-        let given = reader.text("ONEAPP_STORAGE_DEVICE").is_some();
-        reader.only_if(given, |reader| Self {
-            filesystem: choice(reader, "ONEAPP_STORAGE_FILESYSTEM").unwrap_or_default(),
-            mountpoint: reader.value("ONEAPP_STORAGE_MOUNTPOINT", NODES, forms::path).unwrap_or_default(),
-            device,
-        })
-    }
-}
-
 /// One of the words that the table allows, in any case.
-fn choice(reader: &mut Reader<'_>, name: &str) -> Option<String> {
+pub(super) fn choice(reader: &mut Reader<'_>, name: &str) -> Option<String> {
     let Some(Form::Choice(words)) = find(name, NODES).map(|variable| variable.form) else { return None };
     reader.value(name, NODES, |text| {
         words.iter().find(|word| word.eq_ignore_ascii_case(text.trim())).map(|word| (*word).to_owned())

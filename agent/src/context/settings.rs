@@ -16,6 +16,8 @@ const NODES: Roles = Roles::NODES;
 const REGISTRIES: &str = "ONEAPP_K8S_REGISTRIES";
 const PUBLISH: &str = "ONEAPP_K8S_PUBLISH_KUBECONFIG";
 const NIC: &str = "ONEAPP_K8S_NODE_NIC";
+/// Named to whoever waits for his turn.
+pub const JOIN_BATCH: &str = "ONEAPP_K8S_JOIN_BATCH";
 
 /// Which NIC a node takes into its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +107,12 @@ fn decoded(
         None => Err("expected base64 of YAML".into()),
     };
     parsed.map_err(|why| reader.problem(name, value, why)).ok()
+}
+
+/// How many workers and storage nodes may be on their way into the cluster at once.
+pub(super) fn join_batch(reader: &mut Reader<'_>) -> u32 {
+    let batch = reader.value(JOIN_BATCH, NODES, |text| forms::number(text, 1, 10_000));
+    batch.expect("what is refused is read as the table's default, a number")
 }
 
 /// True if something else than a vnf balances. Then both endpoints must be named: there is no address to fall back to.

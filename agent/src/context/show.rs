@@ -42,10 +42,12 @@ pub struct Check {
 }
 
 impl Check {
-    /// Holds the text of a `context.sh` against the rules of `role`, or of every role.
+    /// Holds the text of a `context.sh` against the rules of `role`, else of vnf if it is a virtual router's, else of
+    /// every role.
     pub fn of(text: &str, role: Option<Role>) -> Self {
         match Vars::parse(text) {
             Ok(vars) => {
+                let role = role.or_else(|| vars.is_virtual_router().then_some(Role::Vnf));
                 let (_, problems, warnings) = Config::examine(&vars, role);
                 Self { problems, warnings }
             }

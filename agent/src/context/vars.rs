@@ -78,6 +78,11 @@ impl Vars {
         self.0.get(name).map(String::as_str)
     }
 
+    /// True for a VM of a virtual router: OpenNebula gives it a `VROUTER_ID`, and no other VM one.
+    pub fn is_virtual_router(&self) -> bool {
+        self.get("VROUTER_ID").is_some()
+    }
+
     /// All of them, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))

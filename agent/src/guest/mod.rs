@@ -6,6 +6,7 @@
 //! role is known, a VM with a single NIC and no gateway of its own is taken for a node: no vnf is made like that, for
 //! it would have no way out itself. Any other VM is left alone until its role is known.
 
+pub mod disks;
 mod gateway;
 mod names;
 

@@ -190,12 +190,8 @@ mod tests {
 
     fn facts(service: Service, age: u64) -> Facts {
         let now = Duration::from_secs(1_000);
-        let at = Some(now - Duration::from_secs(age));
-        Facts {
-            now,
-            service: Reading { last: Observed::Known(service), at, fault: None },
-            ..Facts::default()
-        }
+        let at = now - Duration::from_secs(age);
+        Facts { now, service: Reading::of(service, at), ..Facts::default() }
     }
 
     /// What VM `me` does about founding, as one word.

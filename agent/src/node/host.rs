@@ -1,7 +1,7 @@
 //! Keeps the machine as RKE2 wants it, member or not: its files and kernel parameters at each pass, and the links to what
 //! the image carries before RKE2 starts.
 
-use super::files::host::{MODULES, at_least};
+use super::files::host::{MODULES, is_set};
 use super::{files, write_if_different};
 use crate::context::Config;
 use crate::driver::Interests;
@@ -15,8 +15,9 @@ const MODULES_LOAD: &str = "systemd-modules-load.service";
 /// What is looked at for it.
 pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
     interests.files.extend(files::host(config, role).into_iter().map(|file| file.path));
-    interests.sysctls.extend(files::PARAMETERS.iter().map(|(key, _)| (*key).to_owned()));
+    interests.sysctls.extend(files::parameters(config).map(|(key, _)| key.to_owned()));
     interests.symlinks.extend(files::links(config, role).into_iter().map(|link| link.path));
+    interests.exists.extend(files::devices(config, role).map(|device| device.path.clone()));
 }
 
 /// The machine's own files.
@@ -33,18 +34,28 @@ pub fn prepare(config: &Config, facts: &Facts, role: &Role, decision: &mut Decis
 }
 
 /// The kernel's parameters. One that the kernel refuses holds up nothing else.
-pub fn tune(facts: &Facts, decision: &mut Decision) {
-    for (key, wanted) in files::PARAMETERS {
+pub fn tune(config: &Config, facts: &Facts, decision: &mut Decision) {
+    for (key, wanted) in files::parameters(config) {
         match facts.sysctls.get(key) {
             // Absent: a module that is not loaded yet.
             None | Some(Observed::Absent) => {}
-            Some(Observed::Known(value)) if at_least(value, wanted) => {}
+            Some(Observed::Known(value)) if is_set(key, value, wanted) => {}
             Some(Observed::Known(_)) => {
                 decision.asides.push(Effect::SetSysctl { key: key.into(), value: wanted.into() });
             }
             Some(Observed::Unknown(why)) => {
                 decision.conditions.push(Condition::unknown("HostPrepared", "ParametersUnseen", why.clone()));
             }
+        }
+    }
+}
+
+/// What an add-on finds on this machine, or not. The node works without it; the add-on does not work on the node.
+pub fn devices(config: &Config, facts: &Facts, role: &Role, decision: &mut Decision) {
+    for device in files::devices(config, role) {
+        if facts.exists.get(&device.path).is_some_and(Observed::is_absent) {
+            let message = format!("there is no {} here: {}", device.path, device.hint);
+            decision.told.push(Condition::unmet("DevicesThere", "DeviceMissing", message));
         }
     }
 }
@@ -80,10 +91,17 @@ mod tests {
         set("net.ipv4.ip_forward", "1");
         facts.sysctls.insert("net.bridge.bridge-nf-call-iptables".into(), Observed::Absent);
         let mut decision = Decision::default();
-        tune(&facts, &mut decision);
+        tune(&fixture::config(), &facts, &mut decision);
         let told: Vec<String> = decision.asides.iter().map(ToString::to_string).collect();
         assert_eq!(told, ["set fs.inotify.max_user_instances = 8192"]);
         assert_eq!(decision.conditions, []);
+        // A hardened RKE2 wants its parameters to the letter.
+        facts.sysctls.insert("vm.panic_on_oom".into(), Observed::Known("1".into()));
+        let mut config = fixture::config();
+        config.node.extra_config = Some(Secret::new("profile: cis\n"));
+        let mut hardened = Decision::default();
+        tune(&config, &facts, &mut hardened);
+        assert_eq!(hardened.asides.last().map(ToString::to_string), Some("set vm.panic_on_oom = 0".into()));
     }
 
     #[test]
@@ -107,6 +125,26 @@ mod tests {
         let mut again = Decision::default();
         prepare(&config, &facts, &role, &mut again);
         assert_eq!(again, Decision::default());
+    }
+
+    #[test]
+    fn kubevirt_looks_for_kvm_on_workers_unless_it_emulates() {
+        let mut config = fixture::config();
+        let mut facts = Facts::default();
+        facts.exists.insert("/dev/kvm".into(), Observed::Absent);
+        let told = |config: &Config, role: &Role| {
+            let mut decision = Decision::default();
+            devices(config, &facts, role, &mut decision);
+            decision.told.iter().map(|it| it.message.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&config, &fixture::worker()), [""; 0]);
+        let on = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), true.into())).collect();
+        config.node.addons = on(&["ONEAPP_K8S_KUBEVIRT_ENABLED"]);
+        assert_eq!(told(&config, &Role::Master), [""; 0]);
+        let said = told(&config, &fixture::worker());
+        assert!(said[0].starts_with("there is no /dev/kvm here: ") && said[0].contains("nested"), "{said:?}");
+        config.node.addons = on(&["ONEAPP_K8S_KUBEVIRT_ENABLED", "ONEAPP_K8S_KUBEVIRT_EMULATION"]);
+        assert_eq!(told(&config, &fixture::worker()), [""; 0]);
     }
 
     #[test]

@@ -133,7 +133,7 @@ fn seal(node: &Node<'_>, keys: &[String], text: Secret) -> Option<Effect> {
 mod tests {
     use super::super::files::fixture;
     use super::*;
-    use crate::facts::{Facts, File};
+    use crate::facts::{Facts, File, Reading};
     use crate::plan::Attributes;
     use crate::service::{Role, Vm, VmId};
 
@@ -144,14 +144,15 @@ mod tests {
         facts.files.insert(PATH.into(), Observed::Known(rke2));
         facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
         facts.exists.insert(AGE.into(), if age { Observed::Known(()) } else { Observed::Absent });
-        facts.me.last = Observed::Known(Vm {
+        let me = Vm {
             id: VmId(42),
             name: String::new(),
             state: 3,
             lcm_state: 3,
             attributes: Some([(names::KUBECONFIG_DIGEST.to_owned(), mark.to_owned())].into()),
             nics: Vec::new(),
-        });
+        };
+        facts.me = Reading::of(me, facts.now);
         let node = Node::of(config, &facts, &Role::Master);
         let node = node.map_err(|condition| condition.message).unwrap();
         let mut decision = Decision::default();

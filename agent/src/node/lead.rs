@@ -9,25 +9,31 @@ use crate::plan::{Attributes, Decision, Effect, Secret};
 use crate::service::digest::Digest;
 use crate::service::{AttributeName, AttributeValue, Role, Service, Vm, names, state};
 
-use super::ticket::{self, Ticket};
+use super::ticket::{self, Answer, Body, Place, Ticket};
 use super::{AGENT_TOKEN, Node, OnDisk, SERVER_TOKEN, cluster_id};
 
 /// A Lease that was not renewed for so long, by its watcher's clock, is anybody's.
 const LEASE_LASTS: Duration = Duration::from_secs(30);
 /// Renewed so often that two lost renewals do no harm.
 const RENEW_AFTER: Duration = Duration::from_secs(10);
-/// Joiners that may be on their way at once (rke2.md: batches of 50 or fewer).
-const BATCH: usize = 50;
-/// Tickets of one pass: each is a dear request of about a second, and the Lease must be renewed meanwhile.
-const AT_ONCE: usize = 8;
+/// Masters on their way at once: etcd takes one learner at a time (rke2.md). The others: `ONEAPP_K8S_JOIN_BATCH`.
+const MASTERS_AT_ONCE: usize = 1;
+/// Who has not joined so long after he got his ticket holds up nobody any more: pulling images and starting etcd take a
+/// minute or two on slow disks. He keeps his ticket.
+const PLACE_HELD: Duration = Duration::from_secs(300);
+/// Answers of one pass. Eight dear requests take a second or two together, ten seconds at a front end that is at its
+/// limit (onegate.md, "Cost"), and the Lease must be renewed meanwhile.
+const ANSWERS: usize = 16;
 /// Reading of the service in steady state: with what follows a renewal of the digest, under twice a minute.
 const STEADY: Duration = Duration::from_secs(35);
 /// And while VMs come or go.
 const MOVING: Duration = Duration::from_secs(2);
 /// Between the discovery that an answer is outdated and the next look.
 const SOON: Duration = Duration::from_millis(50);
-/// An older answer is not acted upon: another master may have led, and known more, since then.
+/// An older answer is not acted upon: another master may have led, and known more, since then. OneGate may need up to
+/// 50 ms for each VM of a service before it answers (onegate.md, "Cost").
 const FRESH: Duration = Duration::from_secs(5);
+const FRESH_PER_VM: Duration = Duration::from_millis(50);
 
 /// What a master whose API is ready does beside running.
 pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
@@ -44,11 +50,13 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     }
     let whole = service.gap().is_none();
     let joiners = cluster_id(node.facts, disk).map(|cluster| (joiners(node, service, &cluster), cluster));
-    let waiting = joiners.as_ref().is_some_and(|(joiners, _)| !joiners.is_empty());
+    let moving = |joiner: &Joiner<'_>| joiner.asks() || joiner.is_on_its_way(node.facts.wall);
+    let waiting = joiners.as_ref().is_some_and(|(joiners, _)| joiners.iter().any(moving));
     let interval = interval(service, whole && !waiting);
     decision.reads.service = Some(interval);
     decision.look_again_within(interval);
-    if node.facts.service.fresh(node.facts.now, FRESH).is_none() {
+    let fresh = FRESH + FRESH_PER_VM.saturating_mul(size(service));
+    if node.facts.service.fresh(node.facts.now, fresh).is_none() {
         return;
     }
     // Joiners need both, and HAProxy takes a moment longer than they do.
@@ -77,7 +85,11 @@ fn interval(service: &Service, settled: bool) -> Duration {
     if settled && matches!(service.state, state::RUNNING | state::WARNING | state::COOLDOWN) {
         return STEADY;
     }
-    MOVING + Duration::from_millis(20) * u32::try_from(service.size()).unwrap_or(u32::MAX)
+    MOVING + Duration::from_millis(20).saturating_mul(size(service))
+}
+
+fn size(service: &Service) -> u32 {
+    u32::try_from(service.size()).unwrap_or(u32::MAX)
 }
 
 /// Takes, renews or respects the Lease; true if this node leads now.
@@ -99,41 +111,48 @@ fn hold(node: &Node<'_>, decision: &mut Decision) -> bool {
     false
 }
 
-/// Seals tickets: masters one at a time (etcd takes one learner at a time), the others in batches.
+/// Answers joiners in the service's own order: tickets to as many as may be on their way, masters and others apart; to
+/// the rest their places, once and again when they are half way.
 fn answer(node: &Node<'_>, disk: &OnDisk, joiners: &[Joiner<'_>], cluster: &str, decision: &mut Decision) {
     let Some(mut entropy) = crate::seal::bytes_of_hex(&node.facts.entropy).map(|bytes| *bytes) else {
         return;
     };
-    let on_their_way =
-        |master: bool| joiners.iter().filter(|j| j.answered && j.is_master() == master).count();
-    let mut room =
-        [(true, 1usize), (false, BATCH)].map(|(master, most)| most.saturating_sub(on_their_way(master)));
-    let mut left = AT_ONCE;
-    for joiner in joiners.iter().filter(|joiner| !joiner.answered) {
-        let room = &mut room[usize::from(!joiner.is_master())];
-        if *room == 0 || left == 0 {
-            continue;
+    let batch = usize::try_from(node.config.node.join_batch).unwrap_or(usize::MAX);
+    let (mut tickets, mut places) = (Vec::new(), Vec::new());
+    for (master, most) in [(true, MASTERS_AT_ONCE), (false, batch)] {
+        let kind = || joiners.iter().filter(|joiner| joiner.is_master() == master);
+        let on_their_way = kind().filter(|joiner| joiner.is_on_its_way(node.facts.wall)).count();
+        let asking: Vec<&Joiner<'_>> = kind().filter(|joiner| joiner.asks()).collect();
+        let (first, rest) = asking.split_at(most.saturating_sub(on_their_way).min(asking.len()));
+        for joiner in first.iter().take(ANSWERS) {
+            tickets.extend(seal(node, disk, joiner, cluster, &mut entropy));
         }
-        if let Some(effect) = seal(node, disk, joiner, cluster, &mut entropy) {
-            decision.effects.push(effect);
-            *room -= 1;
-            left -= 1;
-        }
+        let of = rest.len();
+        let moved = rest.iter().zip(1..).filter(|(joiner, place)| joiner.is_far_from(*place));
+        places.extend(moved.map(|(joiner, place)| {
+            publish_on(
+                joiner.vm,
+                names::JOIN_TICKET,
+                joiner.told(node, cluster, Body::Place(Place { place, of })),
+            )
+        }));
     }
+    decision.effects.extend(tickets.into_iter().chain(places).take(ANSWERS));
 }
 
-/// Everybody who asks to join, or was answered and is on his way.
+/// Everybody who asks to join, or was answered and has not joined.
 fn joiners<'a>(node: &Node<'_>, service: &'a Service, cluster: &str) -> Vec<Joiner<'a>> {
     let others = service.vms().filter(|(_, vm)| vm.id != node.vm);
     others.filter_map(|(role, vm)| Joiner::of(role, vm, cluster)).collect()
 }
 
-/// A VM that asks to join, or was answered and is on its way.
+/// A VM that asks to join, or was answered and has not joined.
 struct Joiner<'a> {
     vm: &'a Vm,
     role: Role,
     key: &'a str,
-    answered: bool,
+    /// To this key, for this cluster.
+    answer: Option<Answer<'a>>,
 }
 
 impl<'a> Joiner<'a> {
@@ -141,14 +160,40 @@ impl<'a> Joiner<'a> {
         let role = Role::from(role.to_owned());
         let there = role.is_node() && vm.state == 3 && !vm.is_leaving();
         let key = vm.attribute(names::JOIN_KEY).filter(|key| *key != names::NONE && there)?;
-        let answered =
-            vm.attribute(names::JOIN_TICKET).is_some_and(|ticket| ticket::answers(ticket, key, cluster));
-        let joined = answered && vm.attribute(names::CLUSTER) == Some(cluster);
-        (!joined).then_some(Self { vm, role, key, answered })
+        let answer = vm.attribute(names::JOIN_TICKET).and_then(Answer::parse);
+        let answer = answer.filter(|answer| answer.is_to(key) && answer.cluster == cluster);
+        let joiner = Self { vm, role, key, answer };
+        let joined = !joiner.asks() && vm.attribute(names::CLUSTER) == Some(cluster);
+        (!joined).then_some(joiner)
     }
 
     fn is_master(&self) -> bool {
         self.role == Role::Master
+    }
+
+    /// It has no ticket yet.
+    fn asks(&self) -> bool {
+        !matches!(self.answer, Some(Answer { body: Body::Sealed(_), .. }))
+    }
+
+    /// It has one, and not for too long. Clocks of two masters differ: a time to come is as good as its distance.
+    fn is_on_its_way(&self, wall: u64) -> bool {
+        let since = self.answer.filter(|_| !self.asks()).map(|answer| answer.at.abs_diff(wall));
+        since.is_some_and(|since| since <= PLACE_HELD.as_secs())
+    }
+
+    /// It was told no place, or one twice as far away.
+    fn is_far_from(&self, place: usize) -> bool {
+        match self.answer.map(|answer| answer.body) {
+            Some(Body::Place(told)) => told.place >= 2 * place,
+            Some(Body::Sealed(_)) => false,
+            None => true,
+        }
+    }
+
+    fn told(&self, node: &Node<'_>, cluster: &str, body: Body<'_>) -> AttributeValue {
+        AttributeValue::new(ticket::attribute(self.key, cluster, node.facts.wall, body))
+            .expect("hex digits, base64, points and hyphens survive OneGate")
     }
 }
 
@@ -171,7 +216,7 @@ fn seal(
     // A key that is no key is its owner's fault: it stays unanswered, the others do not suffer.
     let sealed = crate::seal::seal(joiner.key, &binding, &ticket.to_text(), entropy).ok()?;
     *entropy = next(entropy);
-    let value = AttributeValue::new(ticket::attribute(joiner.key, cluster, &sealed)).ok()?;
+    let value = joiner.told(node, cluster, Body::Sealed(&sealed));
     Some(publish_on(joiner.vm, names::JOIN_TICKET, value))
 }
 
@@ -201,4 +246,134 @@ fn tell_backends(node: &Node<'_>, service: &Service, decision: &mut Decision) {
 fn publish_on(vm: &Vm, name: &str, value: AttributeValue) -> Effect {
     let name = AttributeName::new(name).expect("our own names are well formed");
     Effect::Publish { vm: Some(vm.id), attributes: Attributes::from([(name, value)]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::files::fixture;
+    use super::*;
+    use crate::facts::{Facts, File, Kubernetes, Reading};
+    use crate::seal::KeyPair;
+    use crate::service::{ServiceNode, ServiceRole, VmId};
+
+    const WALL: u64 = 1_790_000_000;
+
+    fn hash() -> String {
+        "c".repeat(64)
+    }
+
+    /// A leading master, VM 42, of a service with these joiners, each with its ticket attribute if it has one.
+    fn told(joiners: &[(&str, u32, Option<String>)], batch: u32) -> Vec<(u32, String)> {
+        let mut config = fixture::config();
+        config.node.join_batch = batch;
+        let now = Duration::from_secs(500);
+        let vm = |id: u32, attributes: BTreeMap<String, String>| {
+            let attributes = Some(attributes);
+            let vm =
+                Vm { id: VmId(id), name: String::new(), state: 3, lcm_state: 3, attributes, nics: vec![] };
+            ServiceNode { id: VmId(id), vm: Some(vm) }
+        };
+        let mut roles: BTreeMap<&str, Vec<ServiceNode>> =
+            BTreeMap::from([("master", vec![vm(42, BTreeMap::new())])]);
+        for (role, id, ticket) in joiners {
+            let key = (names::JOIN_KEY.to_owned(), key(*id).public());
+            let ticket = ticket.clone().map(|ticket| (names::JOIN_TICKET.to_owned(), ticket));
+            roles.entry(role).or_default().push(vm(*id, [key].into_iter().chain(ticket).collect()));
+        }
+        let role = |(name, nodes): (&str, Vec<ServiceNode>)| ServiceRole {
+            name: name.to_owned(),
+            cardinality: u32::try_from(nodes.len()).unwrap(),
+            state: state::RUNNING,
+            nodes,
+        };
+        let service = Service { id: 7, state: state::RUNNING, roles: roles.into_iter().map(role).collect() };
+        let mut facts = Facts { now, wall: WALL, entropy: Secret::new("5".repeat(64)), ..Facts::default() };
+        facts.service = Reading::of(service, now);
+        let secret = |user: &str| {
+            Observed::Known(File { mode: 0o600, content: Secret::new(format!("K10{}::{user}:x", hash())) })
+        };
+        facts.files.insert(SERVER_TOKEN.into(), secret("server"));
+        facts.files.insert(AGENT_TOKEN.into(), secret("node"));
+        facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        let lease = Lease { holder: "oneke-7-master-42".into(), version: "1".into(), seen: now };
+        facts.kubernetes = Kubernetes { lease: Observed::Known(lease), ..Kubernetes::default() };
+        let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
+        let mut decision = Decision::default();
+        decide(&node, &OnDisk::default(), &mut decision);
+        let said = |effect: &Effect| match effect {
+            Effect::Publish { vm: Some(vm), attributes } => {
+                attributes.values().map(|value| (vm.0, brief(value.as_str()))).next()
+            }
+            other => panic!("{other}"),
+        };
+        decision.effects.iter().filter_map(said).collect()
+    }
+
+    fn key(vm: u32) -> KeyPair {
+        KeyPair::from_seed(&[u8::try_from(vm).unwrap(); 32])
+    }
+
+    fn brief(attribute: &str) -> String {
+        match Answer::parse(attribute).unwrap().body {
+            Body::Sealed(_) => "ticket".into(),
+            Body::Place(Place { place, of }) => format!("{place} of {of}"),
+        }
+    }
+
+    fn workers(
+        ids: std::ops::Range<u32>,
+        ticket: impl Fn(u32) -> Option<String>,
+    ) -> Vec<(&'static str, u32, Option<String>)> {
+        ids.map(|id| ("worker", id, ticket(id))).collect()
+    }
+
+    fn sealed(vm: u32, ago: u64) -> Option<String> {
+        Some(ticket::attribute(&key(vm).public(), &hash(), WALL - ago, Body::Sealed("c2VhbGVk")))
+    }
+
+    #[test]
+    fn a_batch_joins_and_the_others_learn_their_places() {
+        let words = |told: Vec<(u32, String)>| {
+            told.into_iter().map(|(vm, what)| format!("{vm}: {what}")).collect::<Vec<_>>()
+        };
+        let told_five = words(told(&workers(50..55, |_| None), 3));
+        assert_eq!(told_five, ["50: ticket", "51: ticket", "52: ticket", "53: 1 of 2", "54: 2 of 2"]);
+        // Two are on their way; one of those who wait was told its place before.
+        let place = |vm, place| {
+            Some(ticket::attribute(&key(vm).public(), &hash(), WALL, Body::Place(Place { place, of: 9 })))
+        };
+        let mixed = workers(50..55, |vm| match vm {
+            50 | 51 => sealed(vm, 10),
+            53 => place(53, 1),
+            54 => place(54, 4),
+            _ => None,
+        });
+        assert_eq!(words(told(&mixed, 3)), ["52: ticket", "54: 2 of 2"]);
+    }
+
+    #[test]
+    fn who_does_not_join_lends_his_turn() {
+        let stuck = |ago| workers(50..53, |vm| if vm < 52 { sealed(vm, ago) } else { None });
+        assert_eq!(told(&stuck(299), 2), [(52, "1 of 1".to_owned())]);
+        assert_eq!(told(&stuck(301), 2), [(52, "ticket".to_owned())]);
+    }
+
+    #[test]
+    fn masters_join_one_by_one_whatever_the_batch() {
+        let masters = vec![("master", 43, None), ("master", 44, None), ("worker", 50, None)];
+        let expected =
+            [(43, "ticket"), (50, "ticket"), (44, "1 of 1")].map(|(vm, what)| (vm, what.to_owned()));
+        assert_eq!(told(&masters, 50), expected);
+        let late = vec![("master", 43, sealed(43, 301)), ("master", 44, None)];
+        assert_eq!(told(&late, 50), [(44, "ticket".to_owned())], "one that never came");
+    }
+
+    #[test]
+    fn a_pass_answers_no_more_than_the_lease_allows() {
+        let told = told(&workers(50..90, |_| None), 30);
+        assert_eq!(told.len(), ANSWERS);
+        assert!(told.iter().all(|(_, what)| what == "ticket"), "{told:?}");
+    }
 }

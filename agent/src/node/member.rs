@@ -6,7 +6,9 @@ use crate::facts::Observed;
 use crate::plan::{Condition, Decision, Effect};
 use crate::service::{Role, names};
 
-use super::{Node, OnDisk, cluster_id, forget_joining, kubeconfig, lead, publish};
+use super::{
+    Node, OnDisk, certificates, cluster_id, follow, forget_joining, health, kubeconfig, lead, publish,
+};
 
 /// How often the cluster's API is asked until this node is Ready, and afterwards.
 const ASK_UNTIL_READY: Duration = Duration::from_millis(500);
@@ -24,7 +26,10 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     ));
     enable(node, decision);
     node.keep_running(decision);
+    follow::decide(node, disk, decision);
     let ready = node_ready(node, decision);
+    health::node(node, decision);
+    certificates::decide(node, decision);
     let serving = *node.role != Role::Master || api_ready(node, decision);
     let asked = if ready && serving { ASK_WHEN_READY } else { ASK_UNTIL_READY };
     decision.reads.kubernetes = Some(asked);
@@ -33,6 +38,7 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     let works = if *node.role == Role::Master { serving } else { ready };
     tell(node, disk, works, decision);
     if *node.role == Role::Master && serving {
+        health::cluster(node, decision);
         lead::decide(node, disk, decision);
         // Last: whatever is wrong with it holds up nothing else.
         kubeconfig::publish(node, decision);
@@ -188,7 +194,7 @@ mod tests {
                 r#"{{"VM":{{"ID":"8","NAME":"m","STATE":"3","LCM_STATE":"{lcm_state}",
                 "USER_TEMPLATE":{{"ROLE_NAME":"master"{told}}},"TEMPLATE":{{"NIC":[]}}}}}}"#
             );
-            facts.me.last = Observed::Known(crate::service::Vm::from_json(&text).unwrap());
+            facts.me = crate::facts::Reading::of(crate::service::Vm::from_json(&text).unwrap(), facts.now);
             let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
             let mut decision = Decision::default();
             tell(&node, &OnDisk::default(), true, &mut decision);

@@ -10,13 +10,18 @@
 //! Where a node stands is read off its disk at each pass; nothing else is remembered.
 
 pub mod address;
+mod certificates;
+mod clock;
 mod entry;
 pub mod files;
+mod follow;
+mod health;
 mod host;
 pub mod kubeconfig;
 mod lead;
 mod member;
 mod outside;
+mod swap;
 mod ticket;
 
 use std::net::IpAddr;
@@ -45,10 +50,14 @@ pub const KUBELET: &str = "/var/lib/rancher/rke2/agent/kubelet.kubeconfig";
 pub const JOIN_SEED: &str = "/var/lib/oneke-agent/join.key";
 
 /// What a node looks at.
-pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
+pub fn interests(config: &Config, role: &Role, facts: &Facts, interests: &mut Interests) {
     let files = [CONFIG, JOIN_SEED].into_iter().map(str::to_owned);
     interests.files.extend(files.chain(paths(config, role)));
     host::interests(config, role, interests);
+    health::interests(config, role, interests);
+    swap::interests(facts, interests);
+    follow::interests(role, interests);
+    interests.clock = !matches!(facts.exists.get(trace(role)), Some(Observed::Known(())));
     interests.units.push(unit(role).to_owned());
     interests.exists.push(trace(role).to_owned());
     if *role == Role::Master {
@@ -61,7 +70,9 @@ pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
 /// What a node does.
 pub fn decide(config: &Config, facts: &Facts, role: &Role, decision: &mut Decision) {
     host::prepare(config, facts, role, decision);
-    host::tune(facts, decision);
+    host::tune(config, facts, decision);
+    host::devices(config, facts, role, decision);
+    swap::decide(facts, decision);
     match Node::of(config, facts, role) {
         Ok(node) => by_standing(&node, decision),
         Err(condition) => {
@@ -161,11 +172,15 @@ impl<'a> Node<'a> {
 
     /// What RKE2 reads, for this way in.
     fn files(&self, entry: &files::Entry) -> Vec<FileSpec> {
+        files::rke2(self.config, self.role, &self.pinned(), entry, &self.shape())
+    }
+
+    /// Who it is, as its files say.
+    fn pinned(&self) -> files::Pinned {
         let nics = self.facts.me.last.known().map_or(&[][..], |vm| &vm.nics);
         let external = nics.iter().filter(|nic| nic.external).filter_map(|nic| nic.ip).collect();
         let (ip, second_ip) = (self.ip, self.second_ip);
-        let pinned = files::Pinned { name: self.name.clone(), vm: self.vm, ip, second_ip, external };
-        files::rke2(self.config, self.role, &pinned, entry, &self.shape())
+        files::Pinned { name: self.name.clone(), vm: self.vm, ip, second_ip, external }
     }
 
     /// How many VMs the service has of each kind, as far as OneGate told.

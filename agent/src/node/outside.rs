@@ -10,7 +10,7 @@ use crate::service::{Role, names};
 
 use super::entry::{self, Founding};
 use super::ticket::{self, Ticket};
-use super::{Node, OnDisk, cluster_of, files, host, publish, write_if_different};
+use super::{Node, OnDisk, clock, cluster_of, files, host, publish, write_if_different};
 
 /// While something is waited for that OneGate tells on this VM's own attributes: cheap to ask (onegate.md).
 const ASK_OWN: Duration = Duration::from_secs(1);
@@ -47,6 +47,9 @@ pub fn decide(node: &Node<'_>, decision: &mut Decision) {
         found_or_wait(node, &key, decision);
     } else {
         ask(node, &key, decision);
+        if let Some(turn) = turn(node, &key) {
+            return decision.conditions.push(turn);
+        }
         decision.reads.service = outsiders_interval(node);
         decision.conditions.push(waiting("WaitingForTicket", "waiting for a master to answer this VM's join request: the masters' own status says what they wait for"));
     }
@@ -77,10 +80,10 @@ fn found_or_wait(node: &Node<'_>, key: &crate::seal::KeyPair, decision: &mut Dec
                 decision.reads.service = outsiders_interval(node);
             }
             let kind = "ClusterEntered";
-            decision.conditions.push(if known {
-                Condition::unmet(kind, reason, message)
-            } else {
-                Condition::unknown(kind, reason, message)
+            decision.conditions.push(match turn(node, key) {
+                Some(turn) => turn,
+                None if known => Condition::unmet(kind, reason, message),
+                None => Condition::unknown(kind, reason, message),
             });
         }
     }
@@ -112,6 +115,10 @@ fn join(node: &Node<'_>, ticket: &Ticket, decision: &mut Decision) {
 /// Pins who this node is, writes what RKE2 reads, and starts it: in this order, so that a crash in between leaves
 /// either an outsider or a node that enters.
 fn configure(node: &Node<'_>, entry: &files::Entry, decision: &mut Decision) {
+    if let Some(condition) = clock::awaited(node) {
+        return decision.conditions.push(condition);
+    }
+    clock::tell(node, decision);
     let identity = Identity {
         vm: node.vm,
         service: Some(node.service),
@@ -134,6 +141,7 @@ fn configure(node: &Node<'_>, entry: &files::Entry, decision: &mut Decision) {
 /// Configured, but RKE2 has left no trace of having joined: a founder must still be the founder; a joiner may have got
 /// a new ticket since; neither is started into the void.
 pub fn enter(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
+    clock::tell(node, decision);
     decision.reads.me = ASK_OWN;
     decision.look_again_within(ASK_OWN);
     publish(decision, names::NODE_NAME, node.name.clone());
@@ -220,6 +228,20 @@ fn ask(node: &Node<'_>, key: &crate::seal::KeyPair, decision: &mut Decision) {
     }
 }
 
+/// What a joiner waits for that a leader has noted, while others go first.
+fn turn(node: &Node<'_>, key: &crate::seal::KeyPair) -> Option<Condition> {
+    let ticket::Place { place, of } = ticket::place(node, key)?;
+    let most = if *node.role == Role::Master {
+        "etcd takes one new master at a time".to_owned()
+    } else {
+        format!("{} join at once ({})", node.config.node.join_batch, crate::context::JOIN_BATCH)
+    };
+    let message = format!(
+        "waiting for others to join first: {most}; this VM was number {place} of {of} when the leading master last told it"
+    );
+    Some(waiting("WaitingForTurn", message))
+}
+
 /// A claim that is not acted upon would block the others for ever.
 fn withdraw_claim(node: &Node<'_>, decision: &mut Decision) {
     let me = node.facts.me.last.known();
@@ -230,14 +252,16 @@ fn withdraw_claim(node: &Node<'_>, decision: &mut Decision) {
 
 /// How often one who only waits reads the whole service: seldom, and the larger the service the less often, so that
 /// all together stay near one reading in ten seconds (onegate.md: `/service` is a hundred times dearer than `/vm`).
-/// A joiner in sealed mode needs it only if nobody answers, so it does not start in its first minute.
+/// A joiner in sealed mode needs it only if nobody answers, not even with a place, so it does not start in its first two
+/// minutes; and those that boot together do not start together, for none of them knows yet how many they are.
 fn outsiders_interval(node: &Node<'_>) -> Option<Duration> {
     let size = node.facts.service.last.known().map_or(1, |service| service.size()).max(1);
     let size = u32::try_from(size).unwrap_or(u32::MAX);
     if node.config.node.token_mode == TokenMode::Plain {
         return Some(Duration::from_secs(3).max(Duration::from_millis(500).saturating_mul(size)));
     }
-    if *node.role != Role::Master && node.facts.now < Duration::from_secs(60) {
+    let first = Duration::from_secs(120 + u64::from(node.vm.0 % 180));
+    if *node.role != Role::Master && node.facts.now < first {
         return None;
     }
     Some(Duration::from_secs(10).saturating_mul(size))

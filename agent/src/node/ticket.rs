@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  joiner: key pair ──JOIN_KEY on its own VM──▶ leader reads the service
-//!  joiner ◀──JOIN_TICKET on the joiner's VM──── leader seals { token, agent token, address } to that key
+//!  joiner ◀──JOIN_TICKET on the joiner's VM──── leader seals { token, agent token, address } to that key,
+//!                                               or notes the joiner's place if others go first
 //! ```
 //!
 //! Both attributes are overwritten once the node has joined. The leader's half is in [`super::lead`].
@@ -75,14 +76,8 @@ pub fn binding(service: u32, vm: VmId, role: &Role, cluster: &str) -> seal::Cont
 
 /// The ticket for this VM: sealed on its own attributes, or an old appliance's token in clear on a master.
 pub fn received(node: &Node<'_>, key: &KeyPair) -> Observed<Ticket> {
-    let sealed = node
-        .facts
-        .me
-        .last
-        .known()
-        .and_then(|vm| vm.attribute(names::JOIN_TICKET))
-        .filter(|v| *v != names::NONE);
-    if let Some((cluster, sealed)) = sealed.and_then(parts) {
+    let answer = node.facts.me.last.known().and_then(|vm| vm.attribute(names::JOIN_TICKET));
+    if let Some(Answer { cluster, body: Body::Sealed(sealed), .. }) = answer.and_then(Answer::parse) {
         let opened = seal::open(key, &binding(node.service, node.vm, node.role, cluster), sealed);
         match opened.map(|text| Ticket::parse(&text)) {
             Ok(Some(ticket)) => return Observed::Known(ticket),
@@ -111,21 +106,96 @@ fn in_clear(node: &Node<'_>) -> Observed<Ticket> {
         .map_or(Observed::Absent, Observed::Known)
 }
 
-/// A ticket attribute is `FINGERPRINT.CLUSTER.SEALED`: the leader sees by the fingerprint which key it has answered,
-/// the joiner by the cluster's ID where it will be.
-pub fn attribute(public: &str, cluster: &str, sealed: &str) -> String {
-    format!("{}.{cluster}.{sealed}", fingerprint(public))
+/// This VM's place among those who wait, as the leader last noted it: then there is a leader, and it knows.
+pub fn place(node: &Node<'_>, key: &KeyPair) -> Option<Place> {
+    let attribute = node.facts.me.last.known()?.attribute(names::JOIN_TICKET)?;
+    match Answer::parse(attribute).filter(|answer| answer.is_to(&key.public()))?.body {
+        Body::Place(place) => Some(place),
+        Body::Sealed(_) => None,
+    }
 }
 
-/// True if the attribute answers this key for this cluster.
-pub fn answers(attribute: &str, public: &str, cluster: &str) -> bool {
-    attribute.strip_prefix(&format!("{}.{cluster}.", fingerprint(public))).is_some()
+/// What a leader writes onto a joiner's VM: `FINGERPRINT.CLUSTER.AT.BODY`. It sees by the fingerprint which key it has
+/// answered and by the time how long ago; the joiner sees by the cluster's ID where it will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer<'a> {
+    fingerprint: &'a str,
+    /// The cluster's ID.
+    pub cluster: &'a str,
+    /// The leader's wall clock, seconds since 1970.
+    pub at: u64,
+    /// What it says.
+    pub body: Body<'a>,
 }
 
-fn parts(attribute: &str) -> Option<(&str, &str)> {
-    attribute.split_once('.')?.1.split_once('.')
+/// What an answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// The sealed ticket, in base64.
+    Sealed(&'a str),
+    /// Not yet.
+    Place(Place),
+}
+
+/// A place among those who wait, the first one 1: `place-137-of-450`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The place.
+    pub place: usize,
+    /// How many wait.
+    pub of: usize,
+}
+
+impl<'a> Answer<'a> {
+    /// Reads the attribute; `None` if it is no answer.
+    pub fn parse(attribute: &'a str) -> Option<Self> {
+        let mut parts = attribute.splitn(4, '.');
+        let (fingerprint, cluster) = (parts.next()?, parts.next()?);
+        let (at, body) = (parts.next()?.parse().ok()?, parts.next()?);
+        let body = match body.strip_prefix("place-") {
+            Some(place) => {
+                let (place, of) = place.split_once("-of-")?;
+                Body::Place(Place { place: place.parse().ok()?, of: of.parse().ok()? })
+            }
+            None => Body::Sealed(body),
+        };
+        Some(Self { fingerprint, cluster, at, body })
+    }
+
+    /// True if it answers this key.
+    pub fn is_to(&self, public: &str) -> bool {
+        self.fingerprint == fingerprint(public)
+    }
+}
+
+/// The attribute that answers this key.
+pub fn attribute(public: &str, cluster: &str, at: u64, body: Body<'_>) -> String {
+    let start = format!("{}.{cluster}.{at}", fingerprint(public));
+    match body {
+        Body::Sealed(sealed) => format!("{start}.{sealed}"),
+        Body::Place(Place { place, of }) => format!("{start}.place-{place}-of-{of}"),
+    }
 }
 
 fn fingerprint(public: &str) -> String {
     crate::plan::digest(public)[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_reads_as_it_was_written() {
+        for body in [Body::Sealed("c2VhbGVk+/=="), Body::Place(Place { place: 137, of: 450 })] {
+            let text = attribute("key", "abc", 1_790_000_000, body);
+            let answer = Answer::parse(&text).unwrap();
+            assert_eq!((answer.cluster, answer.at, answer.body), ("abc", 1_790_000_000, body));
+            assert!(answer.is_to("key") && !answer.is_to("another key"));
+        }
+        for damaged in ["", "none", "f.abc", "f.abc.now.c2VhbGVk", "f.abc.1.place-1", "f.abc.1.place-x-of-2"]
+        {
+            assert_eq!(Answer::parse(damaged), None, "{damaged}");
+        }
+    }
 }

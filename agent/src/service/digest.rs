@@ -9,8 +9,13 @@
 //! IPVS's, with its n, address and port), then its servers (VM, host, port, and if set w weight, u upper, l lower
 //! limit). A `-` marks what is gone: absence from the digest proves nothing, for its writer may know less than its
 //! reader. All characters survive OneGate's escaping.
+//!
+//! A thousand workers offer two servers each, so what stands is written short where it can be: `8/.6` is VM 8 at the host
+//! of the server before but for its last octets, with that one's port and shares; `=32080` are all servers of the group
+//! before, at that port.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::offers::{Family, Offer, Proof, Slot, Testimony, listener};
@@ -90,26 +95,32 @@ impl Digest {
     }
 
     fn encode(&self) -> String {
-        let mut groups: BTreeMap<Group<'_>, Vec<(&Offer, bool)>> = BTreeMap::new();
-        for (offer, gone) in self.offers.iter().map(|o| (o, false)).chain(self.gone.iter().map(|o| (o, true)))
-        {
-            groups.entry((offer.slot, &offer.listener, offer.listener_port)).or_default().push((offer, gone));
+        let mut groups: BTreeMap<Group<'_>, (Vec<&Offer>, Vec<&Offer>)> = BTreeMap::new();
+        for offer in &self.offers {
+            groups.entry((offer.slot, &offer.listener, offer.listener_port)).or_default().0.push(offer);
+        }
+        for gone in &self.gone {
+            groups.entry((gone.slot, &gone.listener, gone.listener_port)).or_default().1.push(gone);
         }
         let mut text = format!("v1 at={}", self.at);
-        for (((family, index), address, port), servers) in groups {
+        let mut before: &[&Offer] = &[];
+        for (((family, index), address, port), (offers, gone)) in &groups {
             let letter = match family {
                 Family::Haproxy => 'h',
                 Family::Lvs => 'l',
             };
-            text.push_str(&format!(" {letter}{index}/{address}/{}", Shown(port)));
-            for (offer, gone) in servers {
-                let sign = if gone { "-" } else { "" };
-                let Server { host, port, weight, upper, lower } = &offer.server;
-                text.push_str(&format!(" {sign}{}/{host}/{}", offer.vm, Shown(*port)));
-                weight.iter().for_each(|weight| text.push_str(&format!("/w{weight}")));
-                upper.iter().for_each(|upper| text.push_str(&format!("/u{upper}")));
-                lower.iter().for_each(|lower| text.push_str(&format!("/l{lower}")));
+            text.push_str(&format!(" {letter}{index}/{address}/{}", Shown(*port)));
+            match port_of_the_same(before, offers) {
+                Some(port) => text.push_str(&format!(" ={}", Shown(port))),
+                None => {
+                    let last = std::iter::once(None).chain(offers.iter().map(|offer| Some(*offer)));
+                    for (offer, last) in offers.iter().zip(last) {
+                        text.push_str(&format!(" {}", short(offer, last)));
+                    }
+                }
             }
+            gone.iter().for_each(|gone| text.push_str(&format!(" -{}", short(gone, None))));
+            before = offers;
         }
         text
     }
@@ -122,22 +133,69 @@ impl Digest {
         }
         let mut digest = Self { at: words.next()?.strip_prefix("at=")?.parse().ok()?, ..Self::default() };
         let mut group: Option<(Slot, String, Option<u16>)> = None;
+        let (mut before, mut servers): (Vec<(VmId, Server)>, Vec<(VmId, Server)>) = Default::default();
         for word in words {
             if word.starts_with(['h', 'l']) {
                 group = Some(decode_group(word)?);
+                before = std::mem::take(&mut servers);
                 continue;
             }
-            let (slot, listener, listener_port) = group.clone()?;
-            let (gone, rest) = word.strip_prefix('-').map_or((false, word), |rest| (true, rest));
-            let (vm, server) = decode_server(rest)?;
-            let offer = Offer { slot, listener, listener_port, vm, server };
-            if gone {
-                digest.gone.insert(offer)
-            } else {
-                digest.offers.insert(offer)
+            let (slot, listener, listener_port) = group.as_ref()?;
+            let offer = |(vm, server): (VmId, Server)| Offer {
+                slot: *slot,
+                listener: listener.clone(),
+                listener_port: *listener_port,
+                vm,
+                server,
             };
+            if let Some(port) = word.strip_prefix('=') {
+                let port = decode_port(port)?;
+                let same = Some(std::mem::take(&mut before)).filter(|same| !same.is_empty())?.into_iter();
+                servers.extend(same.map(|(vm, server)| (vm, Server { port, ..server })));
+                digest.offers.extend(servers.iter().cloned().map(offer));
+            } else if let Some(gone) = word.strip_prefix('-') {
+                digest.gone.insert(offer(decode_server(gone, None)?));
+            } else {
+                let server = decode_server(word, servers.last().map(|(_, server)| server))?;
+                digest.offers.insert(offer(server.clone()));
+                servers.push(server);
+            }
         }
         Some(digest)
+    }
+}
+
+/// The port of all `offers`, if they are those of the group before at another port.
+fn port_of_the_same(before: &[&Offer], offers: &[&Offer]) -> Option<Option<u16>> {
+    let port = offers.first().filter(|_| offers.len() > 1 && offers.len() == before.len())?.server.port;
+    let moved =
+        |old: &Offer, new: &Offer| old.vm == new.vm && Server { port, ..old.server.clone() } == new.server;
+    before.iter().zip(offers).all(|(old, new)| moved(old, new)).then_some(port)
+}
+
+/// A server, short if it is like the last one.
+fn short(offer: &Offer, last: Option<&Offer>) -> String {
+    let Server { host, port, weight, upper, lower } = &offer.server;
+    let last = last.map(|last| &last.server);
+    let start = match last.and_then(|last| Some((v4(&last.host)?.octets(), v4(host)?.octets()))) {
+        Some((old, [a, b, c, d])) if old[..3] == [a, b, c] => format!("{}/.{d}", offer.vm),
+        Some((old, [a, b, c, d])) if old[..2] == [a, b] => format!("{}/.{c}.{d}", offer.vm),
+        _ => format!("{}/{host}", offer.vm),
+    };
+    if last.is_some_and(|last| Server { host: host.clone(), ..last.clone() } == offer.server) {
+        return start;
+    }
+    let mut text = format!("{start}/{}", Shown(*port));
+    weight.iter().for_each(|weight| text.push_str(&format!("/w{weight}")));
+    upper.iter().for_each(|upper| text.push_str(&format!("/u{upper}")));
+    lower.iter().for_each(|lower| text.push_str(&format!("/l{lower}")));
+    text
+}
+
+fn v4(host: &Host) -> Option<Ipv4Addr> {
+    match host {
+        Host::Address(IpAddr::V4(address)) => Some(*address),
+        _ => None,
     }
 }
 
@@ -162,12 +220,13 @@ fn decode_port(text: &str) -> Option<Option<u16>> {
     if text.is_empty() { Some(None) } else { crate::context::vnf::port(text).map(Some) }
 }
 
-fn decode_server(word: &str) -> Option<(VmId, Server)> {
+/// A server; what a short one leaves out is the last one's.
+fn decode_server(word: &str, last: Option<&Server>) -> Option<(VmId, Server)> {
     let mut parts = word.split('/');
     let vm = VmId(parts.next()?.parse().ok()?);
-    let host = Host::parse(parts.next()?)?;
-    let port = decode_port(parts.next()?)?;
-    let mut server = Server { host, port, weight: None, upper: None, lower: None };
+    let host = decode_host(parts.next()?, last)?;
+    let Some(port) = parts.next() else { return Some((vm, Server { host, ..last?.clone() })) };
+    let mut server = Server { host, port: decode_port(port)?, weight: None, upper: None, lower: None };
     for part in parts {
         match part.split_at_checked(1)? {
             ("w", text) => server.weight = Some(weight(text)?),
@@ -177,4 +236,39 @@ fn decode_server(word: &str) -> Option<(VmId, Server)> {
         }
     }
     Some((vm, server))
+}
+
+fn decode_host(text: &str, last: Option<&Server>) -> Option<Host> {
+    let Some(rest) = text.strip_prefix('.') else { return Host::parse(text) };
+    let mut octets = v4(&last?.host)?.octets();
+    let given: Vec<u8> = rest.split('.').map(|octet| octet.parse().ok()).collect::<Option<_>>()?;
+    let start = octets.len().checked_sub(given.len())?;
+    octets[start..].copy_from_slice(&given);
+    Some(Host::Address(IpAddr::V4(octets.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_and_long_forms_read_alike_and_are_written_short() {
+        let long = "v1 at=9 h0/10.0.0.1/9345 2/172.20.0.2/9345 h2/10.0.0.1/443 7/172.20.0.7/32443 \
+                    8/172.20.0.8/32443 9/172.20.1.9/32443/w3 10/worker.example/32443/w3 12/10.9.9.9/1/u5 \
+                    -3/172.20.0.3/32443 h3/10.0.0.1/80 7/172.20.0.7/32080 8/172.20.0.8/32080 h4/10.0.0.1/81 \
+                    7/172.20.0.7/33080 8/172.20.0.8/33080";
+        let short = "v1 at=9 h0/10.0.0.1/9345 2/172.20.0.2/9345 h2/10.0.0.1/443 7/172.20.0.7/32443 8/.8 \
+                     9/.1.9/32443/w3 10/worker.example 12/10.9.9.9/1/u5 -3/172.20.0.3/32443 h3/10.0.0.1/80 \
+                     7/172.20.0.7/32080 8/.8 h4/10.0.0.1/81 =33080";
+        let digest = Digest::decode(long).unwrap();
+        assert_eq!(digest.offers.len(), 10);
+        assert_eq!(digest.value().as_str(), short);
+        assert_eq!(Digest::decode(short), Some(digest));
+        for nonsense in
+            ["8", "8/.8", "-8/.8", "8/172.20.0.8/1 9/.256", "8/172.20.0.8/1 9/.1.2.3.4.5", "=x", "=1"]
+        {
+            let text = format!("v1 at=9 h0/10.0.0.1/9345 {nonsense}");
+            assert_eq!(Digest::decode(&text), None, "{nonsense}");
+        }
+    }
 }

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv6Addr};
 pub use answer::AnswerError;
 pub use attribute::{AttributeName, AttributeValue, Unpublishable, render};
 pub use endpoint::needs_link_route;
-pub use vrouter::{Holder, Lease, VNet, VRouter, VRouterNic};
+pub use vrouter::{Holder, Lease, Networks, VNet, VRouter, VRouterNic};
 
 /// OpenNebula's ID of a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]

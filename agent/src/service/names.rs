@@ -28,6 +28,8 @@ pub const JOIN_KEY: &str = "ONEGATE_K8S_JOIN_KEY";
 pub const JOIN_TICKET: &str = "ONEGATE_K8S_JOIN_TICKET";
 /// The digest of all backends, written by the leader onto the vnf VMs.
 pub const BACKENDS: &str = "ONEGATE_VNF_BACKENDS";
+/// How a vnf VM with unicast VRRP speaks, and to whom: `unicast 6 7`, `multicast 6`, by VM ID.
+pub const VRRP_PEERS: &str = "ONEGATE_VNF_VRRP_PEERS";
 
 /// Value of [`CLUSTER`] while its VM claims the founding.
 pub const FOUNDING: &str = "founding";

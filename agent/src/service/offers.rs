@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Holder, Service, VNet, Vm, VmId, names};
+use super::{Holder, Networks, Service, Vm, VmId, names};
 use crate::context::placeholder;
 use crate::context::vnf::{Host, Server};
 
@@ -105,18 +105,24 @@ impl Testimony {
     }
 
     /// Reads the networks of the virtual router `id`: each lease of a VM with BACKEND=YES shows that VM's attributes.
-    pub fn of_networks(networks: &[VNet], me: Option<VmId>, id: u32) -> Self {
+    /// It is whole only if every network was read and every VM looked at: nobody else proves an absence.
+    pub fn of_networks(networks: &Networks, me: Option<VmId>, id: u32) -> Self {
         let mut vms: BTreeMap<VmId, Option<Words>> = BTreeMap::new();
-        for lease in networks.iter().flat_map(|network| &network.leases) {
+        for lease in networks.read.iter().flat_map(|network| &network.leases) {
             let Holder::Vm(vm) = lease.holder else { continue };
-            let words = vms.entry(vm).or_default().get_or_insert_default();
-            if lease.backend {
+            let words = vms.entry(vm).or_default();
+            if lease.looked_at {
+                words.get_or_insert_default();
+            }
+            if let (true, Some(words)) = (lease.backend, words) {
                 for (slot, said) in offers(vm, &lease.attributes, id) {
                     words.offers.entry(slot).or_default().extend(said);
                 }
             }
         }
-        let whole = me.is_some_and(|me| vms.contains_key(&me));
+        let whole = networks.unread.is_empty()
+            && me.is_some_and(|me| vms.contains_key(&me))
+            && vms.values().all(Option::is_some);
         Self { whole, vms }
     }
 

@@ -1,14 +1,27 @@
 //! What OneGate tells a virtual router: itself, its fellows, and who else is on its networks.
 //!
 //! A vnf VM outside of OneFlow finds its backends so: each lease of a network names its VM, and carries that VM's
-//! `ONEGATE_*` attributes if its context says `BACKEND=YES` (contract.md 1.3).
+//! `ONEGATE_*` attributes if its context says `BACKEND=YES` (contract.md 1.3). A network from which others were reserved
+//! names them, and OneGate shows those to the router as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::VmId;
 use super::answer::{AnswerError, At, PUBLISHED, read};
 use super::parse::attributes;
+
+/// What one look around told: `/vrouter`, and `/vnet/ID?extended` for each network that it leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Networks {
+    /// This virtual router; `None`: not told.
+    pub router: Option<VRouter>,
+    /// The networks of its NICs, and those that were reserved from them.
+    pub read: Vec<VNet>,
+    /// Those of them that OneGate did not show, in the operator's words. While there are any, a VM that is on no network
+    /// that was read may still be there.
+    pub unread: Vec<String>,
+}
 
 /// `GET /vrouter`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +67,8 @@ pub struct Lease {
     pub mac: String,
     /// Who has it.
     pub holder: Holder,
+    /// OneGate looked at the VM that has it: only an extended answer does.
+    pub looked_at: bool,
     /// Its VM's context says `BACKEND=YES`; only an extended answer tells.
     pub backend: bool,
     /// The `ONEGATE_*` attributes of that VM.
@@ -67,7 +82,9 @@ pub enum Holder {
     Vm(VmId),
     /// A virtual router, as floating address.
     VRouter(u32),
-    /// A reservation, or an address on hold.
+    /// Another network, which was reserved from this one.
+    VNet(u32),
+    /// An address on hold.
     Other,
 }
 
@@ -90,7 +107,22 @@ impl VRouter {
     }
 }
 
+impl VRouter {
+    /// The networks of its NICs, each once.
+    pub fn networks(&self) -> BTreeSet<u32> {
+        self.nics.iter().filter_map(|nic| nic.network_id).collect()
+    }
+}
+
 impl VNet {
+    /// The networks that were reserved from it.
+    pub fn reserved(&self) -> impl Iterator<Item = u32> {
+        self.leases.iter().filter_map(|lease| match lease.holder {
+            Holder::VNet(id) => Some(id),
+            Holder::Vm(_) | Holder::VRouter(_) | Holder::Other => None,
+        })
+    }
+
     /// Reads the answer to `GET /vnet/ID`, extended or not.
     ///
     /// # Errors
@@ -118,21 +150,25 @@ fn nic(at: &At<'_>) -> Result<VRouterNic, AnswerError> {
 }
 
 fn lease(at: &At<'_>) -> Result<Lease, AnswerError> {
-    let (vm, vrouter) = (at.key("VM")?, at.key("VROUTER")?);
+    let (vm, vrouter, vnet) = (at.key("VM")?, at.key("VROUTER")?, at.key("VNET")?);
     let holder = if !vm.is_missing() {
         // -1 marks an address on hold.
         u32::try_from(vm.integer::<i64>("a VM's ID")?).map_or(Holder::Other, |id| Holder::Vm(VmId(id)))
     } else if !vrouter.is_missing() {
         Holder::VRouter(vrouter.integer("a virtual router's ID")?)
+    } else if !vnet.is_missing() {
+        Holder::VNet(vnet.integer("a virtual network's ID")?)
     } else {
         Holder::Other
     };
+    let backend = at.key("BACKEND")?.text()?.eq_ignore_ascii_case("YES");
     let entries = at.entries()?.into_iter().flatten();
     Ok(Lease {
         ip: at.key("IP")?.parsed("an IP address")?,
         mac: at.key("MAC")?.text()?.to_ascii_lowercase(),
         holder,
-        backend: at.key("BACKEND")?.text()?.eq_ignore_ascii_case("YES"),
+        looked_at: backend || !at.key("NIC_NAME")?.is_missing(),
+        backend,
         attributes: attributes(entries.filter(|(name, _)| name.starts_with(PUBLISHED))),
     })
 }

@@ -161,7 +161,7 @@ pub(super) fn digest_on(facts: &Facts) -> Option<Digest> {
 }
 
 /// What OneGate told last of those who may offer servers, and its wall clock.
-fn testimony(config: &Config, facts: &Facts) -> Option<(Testimony, u64)> {
+pub(super) fn testimony(config: &Config, facts: &Facts) -> Option<(Testimony, u64)> {
     let at = |age: Option<Duration>| facts.wall.saturating_sub(age.unwrap_or_default().as_secs());
     if config.vnf.source == Source::Networks {
         let (networks, id) = (facts.networks.last.known()?, config.vrouter?);
@@ -181,6 +181,18 @@ fn evidence<'a>(
     Evidence { nics: &config.nics, wall, testimony, digest }
 }
 
+/// What a virtual router could not read of its networks.
+fn unseen(facts: &Facts) -> Option<String> {
+    let unread = || facts.networks.last.known().map(|networks| networks.unread.join("; "));
+    facts
+        .networks
+        .fault
+        .as_ref()
+        .map(|fault| fault.message.clone())
+        .or_else(unread)
+        .filter(|why| !why.is_empty())
+}
+
 /// Always true: the masters are deployed only after vnf is READY, so vnf cannot wait for their servers.
 fn told(config: &Config, facts: &Facts, backends: &Backends, balanced: &Balanced) -> Condition {
     let given: usize =
@@ -190,13 +202,13 @@ fn told(config: &Config, facts: &Facts, backends: &Backends, balanced: &Balanced
         return Condition::met(KNOWN, "Static", format!("{given} server(s), all from the context"));
     }
     let fault = match config.vnf.source {
-        Source::Service => &facts.service.fault,
-        Source::Networks => &facts.networks.fault,
+        Source::Service => facts.service.fault.as_ref().map(|fault| fault.message.clone()),
+        Source::Networks => unseen(facts),
     };
     let source = match (fault, balanced.is_explained) {
         (_, true) => "as the service's digest tells".to_owned(),
         (None, false) => "as OneGate tells".to_owned(),
-        (Some(fault), false) => format!("kept while OneGate does not tell: {}", fault.message),
+        (Some(fault), false) => format!("kept while OneGate does not tell: {fault}"),
     };
     let reason = if offered + given == 0 { "NoneYet" } else { "Known" };
     let message = format!("{offered} server(s) offered by VMs and {given} from the context, {source}");

@@ -103,8 +103,7 @@ pub fn render(config: &HaproxyConfig, in_force: &InForce) -> Rendered {
     let mut named = in_force.backends.clone();
     named.values_mut().for_each(|servers| servers.retain(|_, backend| is_named(&backend.server)));
     let fixed = digest(&compose(config, &named, "", ""))[..16].to_owned();
-    let as_of =
-        if config.dynamic { format!("\n{AS_OF}{}\n", in_force.as_of) } else { String::new() };
+    let as_of = if config.dynamic { format!("\n{AS_OF}{}\n", in_force.as_of) } else { String::new() };
     let text = compose(config, &in_force.backends, &format!("{DESCRIPTION}{fixed}\n"), &as_of);
     let live = config.balancers.iter().flat_map(|balancer| live(balancer, &in_force.backends)).collect();
     Rendered { text, fixed, live }

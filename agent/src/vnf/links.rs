@@ -30,6 +30,28 @@ impl Names {
     }
 }
 
+/// Addresses of the context that the VM lacks, with where they are expected.
+pub fn astray(nics: &[Nic], names: &Names, links: &[Link]) -> Vec<String> {
+    let fault = |nic: &Nic| {
+        let (ip, name) = (nic.ip?, names.of(nic.index));
+        let found = match names.link(nic.index, links) {
+            Some(link) if link.addresses.iter().any(|(has, _)| *has == IpAddr::V4(ip)) => return None,
+            Some(link) => {
+                let v4 = link.addresses.iter().filter(|(has, _)| has.is_ipv4());
+                let all: Vec<String> = v4.map(|(has, _)| has.to_string()).collect();
+                if all.is_empty() {
+                    "which has no address".into()
+                } else {
+                    format!("which has {}", all.join(" "))
+                }
+            }
+            None => "which is not there".to_owned(),
+        };
+        Some(format!("ETH{}_IP=\"{ip}\": expected on {name}, {found}", nic.index))
+    };
+    nics.iter().filter_map(fault).collect()
+}
+
 /// The virtual addresses that this VM holds now, as `10.0.0.100 (ETH1)`, in the configuration's order.
 pub fn held(config: &VrrpConfig, links: &[Link]) -> Vec<String> {
     let here = |ip: IpAddr| links.iter().any(|link| link.addresses.iter().any(|(address, _)| *address == ip));

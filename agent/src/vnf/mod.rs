@@ -6,6 +6,7 @@
 
 pub mod backends;
 mod balancing;
+pub mod conntrackd;
 mod daemons;
 pub mod haproxy;
 pub mod keepalived;
@@ -13,10 +14,12 @@ mod links;
 mod live;
 pub mod lvs;
 pub mod nat;
+mod neighbours;
 mod peers;
 mod reads;
 pub mod router;
 pub mod unbound;
+mod view;
 
 pub use links::{Names, held};
 
@@ -29,14 +32,25 @@ use crate::plan::{Checker, Condition, Content, Decision, Effect, FileSpec, Load,
 
 /// What a vnf node looks at. Kernel parameters are named by interface, so they are known once the links are.
 pub fn interests(config: &Config, links: &Observed<Vec<Link>>, interests: &mut Interests) {
-    let files =
-        [keepalived::PATH, keepalived::CHECK_PATH, haproxy::PATH, nat::PATH, router::PATH, unbound::PATH];
+    let files = [
+        keepalived::PATH,
+        keepalived::CHECK_PATH,
+        haproxy::PATH,
+        nat::PATH,
+        router::PATH,
+        unbound::PATH,
+        conntrackd::PATH,
+    ];
     interests.files.extend(files.map(String::from));
-    interests.units.extend([keepalived::UNIT, haproxy::UNIT, nat::UNIT, unbound::UNIT].map(String::from));
+    interests.units.extend(
+        [keepalived::UNIT, haproxy::UNIT, nat::UNIT, unbound::UNIT, conntrackd::UNIT].map(String::from),
+    );
     if let Some(links) = links.known() {
         let names = Names::find(&config.nics, links);
         let parameters = router::parameters(&config.vnf.router, &config.nics, &names);
         interests.sysctls.extend(parameters.into_iter().map(|(key, _)| key));
+        let speaking = config.vnf.vrrp.instances.iter().filter(|i| names.link(i.nic, links).is_some());
+        interests.routers.extend(speaking.map(|instance| names.of(instance.nic)));
     }
 }
 
@@ -53,6 +67,16 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) {
     name_service(config, facts, decision);
     match &names {
         Some(names) => {
+            let links = facts.links.known().map_or(&[][..], Vec::as_slice);
+            let astray = links::astray(&config.nics, names, links);
+            // Said while it is so; what can be served is served meanwhile.
+            if !astray.is_empty() {
+                decision.conditions.push(Condition::unmet(
+                    "AddressesPresent",
+                    "AddressMissing",
+                    astray.join("; "),
+                ));
+            }
             translation(config, facts, names, decision);
             addresses(config, facts, names, &real_servers, decision);
         }
@@ -67,6 +91,10 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) {
     }
     decision.effects.extend(balancing);
     reads::decide(config, facts, &balanced.and(real), decision);
+    if let Some(names) = &names {
+        neighbours::decide(config, facts, names, decision);
+        view::decide(config, facts, names, decision);
+    }
 }
 
 fn public(path: &str, mode: u32, text: String, checker: Option<Checker>) -> FileSpec {
@@ -156,6 +184,7 @@ fn addresses(config: &Config, facts: &Facts, names: &Names, real_servers: &InFor
     let vrrp = &config.vnf.vrrp;
     if vrrp.instances.is_empty() && config.vnf.lvs.is_none() {
         daemons::retire(keepalived::UNIT, facts, decision);
+        daemons::retire(conntrackd::UNIT, facts, decision);
         return;
     }
     let links = facts.links.known().map_or(&[][..], Vec::as_slice);
@@ -163,13 +192,15 @@ fn addresses(config: &Config, facts: &Facts, names: &Names, real_servers: &InFor
         decision.conditions.push(Condition::unmet(kind, "InterfaceMissing", missing));
         return;
     }
-    let peers = match peers::of(config, facts) {
+    peers::publish(config, facts, decision);
+    let peers = match peers::of(config, facts, names) {
         Ok(peers) => peers,
         Err(why) => {
             decision.conditions.push(Condition::unmet(kind, "PeersUnknown", why));
             return;
         }
     };
+    sessions(config, facts, names, &peers, decision);
     let balances = config.vnf.haproxy.is_some();
     let check = public(keepalived::CHECK_PATH, 0o755, keepalived::CHECK.into(), None);
     let virtual_servers =
@@ -195,6 +226,26 @@ fn addresses(config: &Config, facts: &Facts, names: &Names, real_servers: &InFor
         (false, _) => format!("this VM holds {}", held.join(", ")),
     };
     decision.conditions.push(standing.condition(kind, keepalived::UNIT, serving));
+}
+
+/// Its unit asks for no more than the file: what was switched off is retired with the translation.
+fn sessions(config: &Config, facts: &Facts, names: &Names, peers: &peers::Peers, decision: &mut Decision) {
+    let kind = "SessionsSynced";
+    let synced = config.vnf.nat.as_ref().is_some_and(|nat| nat.synced.is_some());
+    let Some(instance) = config.vnf.vrrp.instances.first().filter(|_| synced) else {
+        daemons::retire(conntrackd::UNIT, facts, decision);
+        return;
+    };
+    let text = conntrackd::render(instance, &config.nics, names, peers);
+    let file = public(conntrackd::PATH, 0o644, text, None);
+    let content = file.content.clone();
+    if let Err(why) = daemons::keep_file(file, facts, decision) {
+        decision.conditions.push(Condition::unknown(kind, "FileUnseen", why));
+        return;
+    }
+    let standing = daemons::keep_running(conntrackd::UNIT, &content, Load::Restart, facts, decision);
+    let serving = format!("translated sessions are told to the other vnf VMs on {}", names.of(instance.nic));
+    decision.conditions.push(standing.condition(kind, conntrackd::UNIT, serving));
 }
 
 /// Keepalived refuses a file that names interfaces that are not there.

@@ -21,7 +21,10 @@ pub fn render(config: Option<&NatConfig>, names: &Names) -> String {
         "    chain prerouting {\n        type nat hook prerouting priority dstnat; policy accept;\n",
     );
     for forward in &config.forwards {
-        let to = forward.to.map_or_else(String::new, |to| format!("ip daddr {to} "));
+        let to = forward.to.map_or_else(String::new, |to| match to.prefix_len() {
+            32 => format!("ip daddr {} ", to.addr()),
+            _ => format!("ip daddr {to} "),
+        });
         let target_port = forward.target_port.map_or_else(String::new, |port| format!(":{port}"));
         for protocol in ["tcp", "udp"] {
             let (port, target) = (forward.port, forward.target);
@@ -31,7 +34,12 @@ pub fn render(config: Option<&NatConfig>, names: &Names) -> String {
     text.push_str("    }\n\n    chain postrouting {\n");
     text.push_str("        type nat hook postrouting priority srcnat; policy accept;\n");
     for nic in &config.outward {
-        text.push_str(&format!("        oifname \"{}\" masquerade\n", names.of(*nic)));
+        let name = names.of(*nic);
+        text.push_str(&match config.synced.as_ref().and_then(|synced| synced.get(nic)) {
+            // What this VM sends itself keeps its address: the virtual one may be elsewhere.
+            Some(vip) => format!("        oifname \"{name}\" fib saddr type != local snat to {vip}\n"),
+            None => format!("        oifname \"{name}\" masquerade\n"),
+        });
     }
     text.push_str("    }\n}\n");
     text

@@ -1,15 +1,19 @@
 //! Decides how often OneGate is asked. One's own VM is cheap; the service is a hundred times dearer, and its cost falls
-//! on the whole cloud (onegate.md, "Cost").
+//! on the whole cloud (onegate.md, "Cost"). A virtual router's networks cost a look at every VM on them.
 
 use std::time::Duration;
 
 use super::balancing::Balanced;
+use super::peers;
 use crate::context::Config;
+use crate::context::vnf::Source;
 use crate::facts::Facts;
 use crate::plan::Decision;
 
 /// The own VM's poll while servers come and go: a new one shall serve within 3 s, of which the leader takes most.
 const EAGER: Duration = Duration::from_secs(1);
+/// The poll of a virtual router's networks while no server is known, or no peer.
+const NETWORKS_EAGER: Duration = Duration::from_secs(10);
 /// And while they stay. About 10 ms of OneGate's time each; the old scripts ask a dear question per VM every 30 s.
 const STEADY: Duration = Duration::from_secs(2);
 /// And where no servers come from OneGate.
@@ -19,14 +23,34 @@ const SHARE: Duration = Duration::from_secs(30);
 
 pub fn decide(config: &Config, facts: &Facts, balanced: &Balanced, decision: &mut Decision) {
     let moves = balanced.is_dynamic && (balanced.is_moving || !balanced.has_any);
-    decision.reads.me = match (moves, balanced.is_dynamic) {
-        (true, _) => EAGER,
-        (false, true) => STEADY,
-        (false, false) => ALONE,
-    };
-    decision.reads.service = service(config, facts, balanced);
-    let next = decision.reads.service.map_or(decision.reads.me, |service| service.min(decision.reads.me));
+    let reads = &mut decision.reads;
+    match config.vnf.source {
+        Source::Service => {
+            reads.me = match (moves, balanced.is_dynamic) {
+                (true, _) => EAGER,
+                (false, true) => STEADY,
+                (false, false) => ALONE,
+            };
+            reads.service = service(config, facts, balanced);
+        }
+        // Nobody writes a digest onto a virtual router: what its own VM says matters to READY alone.
+        Source::Networks => {
+            reads.me = ALONE;
+            reads.networks = networks(config, facts, balanced);
+        }
+    }
+    let next = [reads.service, reads.networks].into_iter().flatten().fold(reads.me, Duration::min);
     decision.look_again_within(next);
+}
+
+fn networks(config: &Config, facts: &Facts, balanced: &Balanced) -> Option<Duration> {
+    let servers = balanced.is_dynamic.then(|| {
+        let rate = refresh(config);
+        if balanced.has_any { rate } else { rate.min(NETWORKS_EAGER) }
+    });
+    let is_known = facts.networks.last.known().is_some();
+    let peers = config.vnf.vrrp.unicast.then_some(if is_known { SHARE } else { NETWORKS_EAGER });
+    [servers, peers].into_iter().flatten().min()
 }
 
 fn service(config: &Config, facts: &Facts, balanced: &Balanced) -> Option<Duration> {
@@ -50,11 +74,7 @@ fn service(config: &Config, facts: &Facts, balanced: &Balanced) -> Option<Durati
         }
     });
     // Unicast peers come from the service, too, and change when the role is scaled.
-    let peers = config
-        .vnf
-        .vrrp
-        .unicast
-        .then(|| if known.is_none() { Duration::from_secs(10) } else { SHARE.saturating_mul(size) });
+    let peers = config.vnf.vrrp.unicast.then(|| peers::reading(config, facts, SHARE));
     [servers, peers].into_iter().flatten().min()
 }
 

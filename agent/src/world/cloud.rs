@@ -6,7 +6,7 @@ use super::onegate::{Client, Limits, OneGateError, Readings};
 use crate::context::{OneGateConfig, Reader, Vars};
 use crate::facts::{Fault, FaultKind, Moment, Observed, Reading};
 use crate::plan::{Attributes, Reads, Secret};
-use crate::service::{Service, Vm, VmId};
+use crate::service::{Networks, Service, Vm, VmId};
 
 /// How long a pass waits for an answer; a slower one is taken by a later pass. An answer about this VM alone takes
 /// 7 to 16 ms, one about a small service a third of a second (onegate.md, "Cost").
@@ -42,7 +42,7 @@ impl Cloud {
         token: Option<Secret>,
         reads: &Reads,
         now: Moment,
-    ) -> (Reading<Vm>, Reading<Service>) {
+    ) -> (Reading<Vm>, Reading<Service>, Reading<Networks>) {
         // A context that cannot be read at the moment takes nothing away: the last client goes on.
         if let Observed::Known(text) = context {
             let same = self.access.as_ref().is_some_and(|old| old.context == *text && old.token == token);
@@ -52,13 +52,16 @@ impl Cloud {
             }
         }
         let client = match self.access.as_ref().map(|access| access.client.as_ref()) {
-            None => return (Reading::default(), Reading::default()),
-            Some(Err(Refused::Nameless(since))) => return (nameless(*since), nameless(*since)),
+            None => return Default::default(),
+            Some(Err(Refused::Nameless(since))) => {
+                return (nameless(*since), nameless(*since), nameless(*since));
+            }
             Some(Err(Refused::Unusable(error))) => Err(error),
             Some(Ok(client)) => Ok(client),
         };
         self.readings.refresh(client, reads, now, PATIENCE).await;
-        (self.readings.me().clone(), self.readings.service().clone())
+        let readings = &self.readings;
+        (readings.me().clone(), readings.service().clone(), readings.networks().clone())
     }
 
     /// Publishes attributes on this VM or on another one.
@@ -66,13 +69,29 @@ impl Cloud {
     /// # Errors
     /// What OneGate or the way to it refused.
     pub async fn publish(&mut self, vm: Option<VmId>, attributes: &Attributes) -> anyhow::Result<()> {
-        let client = match self.access.as_ref().map(|access| access.client.as_ref()) {
-            None => anyhow::bail!("there is no context yet that says where OneGate is"),
-            Some(Err(Refused::Nameless(_))) => anyhow::bail!("{NAMELESS}"),
-            Some(Err(Refused::Unusable(error))) => Err(error),
-            Some(Ok(client)) => Ok(client),
-        };
+        let client = who_asks(self.access.as_ref())?;
         Ok(self.readings.publish(client, vm, attributes).await?)
+    }
+
+    /// Publishes attributes on several other VMs at once. One outcome for each, in their order.
+    pub async fn publish_on(&mut self, others: &[(VmId, &Attributes)]) -> Vec<anyhow::Result<()>> {
+        match who_asks(self.access.as_ref()) {
+            Ok(client) => {
+                let outcomes = self.readings.publish_on(client, others).await;
+                outcomes.into_iter().map(|outcome| outcome.map_err(Into::into)).collect()
+            }
+            Err(why) => others.iter().map(|_| Err(anyhow::anyhow!("{why:#}"))).collect(),
+        }
+    }
+}
+
+/// The client, if the context told enough to have one; inside, why it cannot be used.
+fn who_asks(access: Option<&Access>) -> anyhow::Result<Result<&Client, &OneGateError>> {
+    match access.map(|access| access.client.as_ref()) {
+        None => anyhow::bail!("there is no context yet that says where OneGate is"),
+        Some(Err(Refused::Nameless(_))) => anyhow::bail!("{NAMELESS}"),
+        Some(Err(Refused::Unusable(error))) => Ok(Err(error)),
+        Some(Ok(client)) => Ok(Ok(client)),
     }
 }
 

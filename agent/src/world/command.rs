@@ -1,7 +1,7 @@
 //! Runs a program of the system, bounded in time, without a shell and without a terminal.
 
 use std::ffi::OsStr;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -27,16 +27,42 @@ pub async fn run(
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     limit: Duration,
 ) -> anyhow::Result<Outcome> {
-    let mut command = tokio::process::Command::new(program);
-    // Messages are matched nowhere, but operators search for them: always in English.
-    command.args(arguments).stdin(Stdio::null()).env("LC_ALL", "C").kill_on_drop(true);
-    let output = tokio::time::timeout(limit, command.output())
-        .await
-        .with_context(|| format!("{program} did not end within {} s", limit.as_secs()))?
-        .with_context(|| format!("could not run {program}"))?;
+    let output = finished(program, arguments, limit).await?;
     let said =
         format!("{}\n{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     Ok(Outcome { code: output.status.code(), said: cut(said.trim()) })
+}
+
+/// What `program` printed, whole.
+///
+/// # Errors
+/// As [`run`], and if it failed itself.
+pub async fn answer(
+    program: &str,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    limit: Duration,
+) -> anyhow::Result<String> {
+    let output = finished(program, arguments, limit).await?;
+    anyhow::ensure!(
+        output.status.success(),
+        "{program}: {}",
+        cut(String::from_utf8_lossy(&output.stderr).trim())
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+async fn finished(
+    program: &str,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    limit: Duration,
+) -> anyhow::Result<Output> {
+    let mut command = tokio::process::Command::new(program);
+    // Messages are matched nowhere, but operators search for them: always in English.
+    command.args(arguments).stdin(Stdio::null()).env("LC_ALL", "C").kill_on_drop(true);
+    tokio::time::timeout(limit, command.output())
+        .await
+        .with_context(|| format!("{program} did not end within {} s", limit.as_secs()))?
+        .with_context(|| format!("could not run {program}"))
 }
 
 fn cut(text: &str) -> String {
@@ -58,6 +84,15 @@ mod tests {
         assert_eq!((outcome.code, outcome.said.as_str()), (Some(3), "err\n\nout"));
         let missing = run("no-such-program", [""; 0], Duration::from_secs(60)).await.unwrap_err();
         assert!(format!("{missing:#}").starts_with("could not run no-such-program: "));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_whole_and_without_complaints() {
+        let limit = Duration::from_secs(60);
+        let long = "x".repeat(5000);
+        let script = format!("echo odd >&2; printf {long}; exit $0");
+        assert_eq!(answer("sh", ["-c", &script, "0"], limit).await.unwrap(), long);
+        assert_eq!(answer("sh", ["-c", &script, "1"], limit).await.unwrap_err().to_string(), "sh: odd");
     }
 
     #[tokio::test(start_paused = true)]

@@ -115,7 +115,8 @@ pub fn remove(path: &Path) -> anyhow::Result<()> {
 
 /// Makes a directory and its parents, each of them durable before anything is put into it.
 pub(super) fn make_directories(directory: &Path) -> anyhow::Result<()> {
-    if directory.is_dir() {
+    // The parent of a relative path's first name is the empty path: where the process stands.
+    if directory.is_dir() || directory.as_os_str().is_empty() {
         return Ok(());
     }
     if let Some(parent) = directory.parent() {

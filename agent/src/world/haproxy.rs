@@ -170,7 +170,8 @@ async fn converse(socket: &Path, commands: &[String]) -> std::io::Result<Vec<Str
     asked?;
     read?;
     // The first prompt answers the command that asks for it; what follows the last belongs to nobody.
-    let mut answers: Vec<String> = said.split("\n> ").skip(1).map(|answer| answer.trim().to_owned()).collect();
+    let mut answers: Vec<String> =
+        said.split("\n> ").skip(1).map(|answer| answer.trim().to_owned()).collect();
     answers.pop();
     Ok(answers)
 }
@@ -197,7 +198,8 @@ pub async fn complaints(unit: &str) -> String {
     let arguments = ["-u", unit, "-n", "40", "-o", "cat", "--no-pager", "--since", "-15s"];
     let said = command::run("journalctl", arguments, LIMIT).await.map(|outcome| outcome.said);
     let said = said.unwrap_or_default(); // without a journal its name must do
-    let alerts: Vec<&str> = said.lines().filter_map(|line| Some(line.split_once("[ALERT]")?.1.trim())).collect();
+    let alerts: Vec<&str> =
+        said.lines().filter_map(|line| Some(line.split_once("[ALERT]")?.1.trim())).collect();
     alerts.first().map_or_else(|| format!("see journalctl -u {unit}"), |alert| (*alert).to_owned())
 }
 
@@ -205,7 +207,8 @@ pub async fn complaints(unit: &str) -> String {
 mod tests {
     use super::*;
 
-    const INFO: &str = "Name: HAProxy\nVersion: 2.6.12\nnode: vm\ndescription: 0123456789abcdef\nStopping: 0\n\n";
+    const INFO: &str =
+        "Name: HAProxy\nVersion: 2.6.12\nnode: vm\ndescription: 0123456789abcdef\nStopping: 0\n\n";
     const CSV: &str = "# pxname,svname,qcur,scur,slim,status,weight,uweight,\n\
         lb0,vm1,0,0,,UP,1,1,\nlb0,vm2,0,0,,DOWN 1/2,1,1,\nlb1,a,2,5,7,UP 1/3,1,20,\nlb1,b,0,0,,MAINT,1,1,\n\
         lb1,d,0,0,,DRAIN,0,0,\nlb2,c,0,0,,no check,1,1,\n\n";
@@ -215,9 +218,16 @@ mod tests {
         use ServerState::{Down, Maintenance, Up};
         let stats = parse(&format!("{INFO}{CSV}")).unwrap();
         assert_eq!(stats.loaded.as_deref(), Some("0123456789abcdef"));
-        let states: Vec<_> = stats.servers.iter().map(|(name, server)| (name.as_str(), server.state)).collect();
-        let expected =
-            [("lb0/vm1", Up), ("lb0/vm2", Down), ("lb1/a", Up), ("lb1/b", Maintenance), ("lb1/d", Up), ("lb2/c", Up)];
+        let states: Vec<_> =
+            stats.servers.iter().map(|(name, server)| (name.as_str(), server.state)).collect();
+        let expected = [
+            ("lb0/vm1", Up),
+            ("lb0/vm2", Down),
+            ("lb1/a", Up),
+            ("lb1/b", Maintenance),
+            ("lb1/d", Up),
+            ("lb2/c", Up),
+        ];
         assert_eq!(states, expected);
         let busy = HaproxyServer { state: Up, weight: 20, limit: 7, connections: 7 };
         assert_eq!(stats.servers["lb1/a"], busy);

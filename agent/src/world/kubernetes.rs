@@ -1,6 +1,7 @@
 //! The cluster's API, asked with this node's own credentials: is it ready, is this node, who holds the Lease.
 
 mod answers;
+mod workloads;
 
 use std::future::Future;
 use std::path::Path;
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use self::answers::{LeaseAnswer, NodeAnswer};
+use self::workloads::Workloads;
 use super::background::Background;
 use crate::facts::{Kubernetes, Lease, Moment, Observed};
 use crate::plan::Reads;
@@ -39,6 +41,7 @@ pub struct Cluster {
     last: Option<(Moment, Option<String>, Kubernetes)>,
     /// Version of the Lease and when this process first saw it.
     seen: Option<(String, Moment)>,
+    workloads: Workloads,
 }
 
 /// A client and what it was made from.
@@ -78,7 +81,8 @@ struct Answers {
 impl Cluster {
     /// Not asked yet; late answers notify `wake`.
     pub fn new(wake: Arc<Notify>) -> Self {
-        Self { client: None, background: Background::new(wake), last: None, seen: None }
+        let workloads = Workloads::new(Background::new(Arc::clone(&wake)));
+        Self { client: None, background: Background::new(wake), last: None, seen: None, workloads }
     }
 
     /// Looks at the cluster if `reads` asks for it and the last look is too old. `node`: this node's name.

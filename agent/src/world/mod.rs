@@ -16,6 +16,10 @@ mod command;
 mod context_disk;
 mod context_reader;
 pub mod context_source;
+mod disk_jobs;
+pub mod disks;
+mod ears;
+mod etcd;
 mod events;
 pub mod files;
 pub mod haproxy;
@@ -31,6 +35,7 @@ pub mod status_file;
 mod supervisor;
 mod symlinks;
 mod sysctls;
+mod timedate;
 mod unit_events;
 mod units;
 mod vrrp;
@@ -45,6 +50,9 @@ use tokio::time::Instant;
 
 use self::cloud::Cloud;
 pub use self::context_reader::ContextReader;
+pub use self::disk_jobs::{format, grow};
+use self::disks::BlockDevices;
+use self::ears::Ears;
 use self::events::{Events, Woken};
 use self::journal::Journal;
 use self::kubernetes::Cluster;
@@ -56,8 +64,8 @@ use self::units::{Job, Systemd, Units};
 use crate::driver::{Event, Interests, Report, World};
 use crate::facts::{Active, Facts, HaproxyStats, Link, Observed, VrrpState};
 use crate::identity::Identity;
-use crate::plan::{Effect, Load, Reads, Sealing, ServerChange};
-use crate::service::AttributeValue;
+use crate::plan::{Attributes, Effect, Load, Reads, Sealing, ServerChange};
+use crate::service::{AttributeValue, VmId};
 use crate::vnf::haproxy::{PATH as CONFIGURATION, UNIT as HAPROXY, description};
 
 /// How often a new context is looked for between two passes; also how often the watchdog is fed while nothing happens.
@@ -71,10 +79,13 @@ pub struct Machine {
     systemd: Systemd,
     cluster: Cluster,
     supervisor: Supervisor,
+    disks: BlockDevices,
+    etcd: etcd::Member,
     /// Only the loop takes over the process's signals.
     events: Option<Events>,
     moved: Arc<Notify>,
     watches_addresses: bool,
+    ears: Ears,
     status: StatusFile,
     notifier: Notifier,
     journal: Journal,
@@ -90,7 +101,10 @@ impl Machine {
             systemd: Systemd::new(Watches::new(Arc::clone(&moved))),
             cluster: Cluster::new(Arc::clone(&moved)),
             supervisor: Supervisor::new(Arc::clone(&moved)),
+            disks: BlockDevices::new(Arc::clone(&moved)),
+            etcd: etcd::Member::new(Arc::clone(&moved)),
             events: None,
+            ears: Ears::new(Arc::clone(&moved)),
             moved,
             watches_addresses: false,
             status: StatusFile::new(Path::new(status_file::DIRECTORY)),
@@ -191,21 +205,29 @@ impl World for Machine {
         facts.symlinks = looked(&interests.symlinks, |path| symlinks::read(Path::new(path)));
         facts.sysctls = looked(&interests.sysctls, sysctls::read);
         facts.links = links::read();
+        facts.heard = self.ears.hear(&interests.routers, now);
         let node = Identity::observed(&facts)
             .known()
             .and_then(|read| read.as_ref().ok())
             .and_then(|i| i.node_name.clone());
-        let ((me, service), units, kubernetes, supervisor, haproxy, routes) = tokio::join!(
+        let ((me, service, networks), units, kubernetes, supervisor, haproxy, routes, disks) = tokio::join!(
             self.cloud.observe(&context, token, reads, now),
             self.systemd.observe(&interests.units),
             self.cluster.observe(node.as_deref(), reads, now),
             self.supervisor.observe(interests.supervisor.as_deref()),
             haproxy_stats(interests),
             routes::read(&interests.routes),
+            self.disks.observe(&interests.mountpoints),
+        );
+        let asked = reads.addons.filter(|_| interests.etcd);
+        (facts.workloads, facts.etcd, facts.clock) = tokio::join!(
+            self.cluster.workloads(&interests.workloads, reads, now),
+            self.etcd.observe(asked, now),
+            timedate::read(interests.clock),
         );
         facts.context = context;
         facts.vrrp = vrrp_states(&units, &facts.links);
-        Facts { me, service, units, kubernetes, supervisor, haproxy, routes, ..facts }
+        Facts { me, service, networks, units, kubernetes, supervisor, haproxy, routes, disks, ..facts }
     }
 
     async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
@@ -213,6 +235,18 @@ impl World for Machine {
         let outcome = self.try_apply(effect).await.map_err(|error| format!("{error:#}"));
         self.journal.effect(effect, &outcome, clock::now());
         outcome
+    }
+
+    async fn publish_on(&mut self, others: &[(VmId, &Attributes)]) -> Vec<Result<(), String>> {
+        notify::watchdog();
+        let outcomes = self.cloud.publish_on(others).await;
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.map_err(|error| format!("{error:#}")));
+        let outcomes: Vec<_> = outcomes.collect();
+        for ((vm, attributes), outcome) in others.iter().zip(&outcomes) {
+            let effect = Effect::Publish { vm: Some(*vm), attributes: (*attributes).clone() };
+            self.journal.effect(&effect, outcome, clock::now());
+        }
+        outcomes
     }
 
     async fn report(&mut self, report: &Report) {

@@ -85,7 +85,8 @@ fn owner(proc: &Path, inode: u64) -> Option<String> {
 mod tests {
     use super::*;
 
-    const TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+    const TABLE: &str =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0
    1: C800000A:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4243 1 0
    2: C800000A:0050 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4244 1 0

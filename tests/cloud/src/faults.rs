@@ -45,6 +45,8 @@ pub struct Faults {
     pub missing_node_one_in: u32,
     /// These VMs are shown without USER_TEMPLATE.
     pub missing_user_template: BTreeSet<VmId>,
+    /// `/vnet/ID` of these networks answers 500.
+    pub unreadable_networks: BTreeSet<u32>,
     /// Between an erase's reading and its writing back, in seconds; what others write meanwhile is
     /// lost. A real server needs some tens of milliseconds.
     pub erase_window: f64,

@@ -17,6 +17,7 @@ const PACKAGES: &[&str] = &[
     "age",
     "ca-certificates",
     "conntrack",
+    "conntrackd",
     "curl",
     "dbus",
     "e2fsprogs",

@@ -1,32 +1,44 @@
 //! The same story as [`crate::story`] with every step asserted, and what only a test does: a full power cycle without OneGate,
-//! and a search for secrets in everything that OneGate was sent.
+//! and a search for secrets in everything that many can read. Then each benchmark, short: what it asserts holds.
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
+use crate::bench;
+use crate::bench::topologies::no_failed_start;
 use crate::client::ask;
 use crate::lab::Lab;
+use crate::leaks::{self, Arguments};
 use crate::progress::Member;
-use crate::secrets::Secrets;
-use crate::service::{Size, api};
+use crate::service::{Scene, Size, api};
 use crate::story::{self, PATIENCE};
 
-/// Files of a node that hold what nobody else may know.
-const SECRET_FILES: [&str; 5] = [
-    "/var/lib/rancher/rke2/server/token",
-    "/var/lib/rancher/rke2/server/agent-token",
-    "/etc/rancher/node/password",
-    "/var/lib/rancher/rke2/server/tls/client-admin.key",
-    "/var/lib/rancher/rke2/server/tls/server-ca.key",
-];
-
-/// Runs all checks on a fresh service.
+/// Runs all checks: the story on a service of this size, then every benchmark, short.
 ///
 /// # Errors
 /// At the first one that does not hold.
-pub fn run(lab: &mut Lab, size: &Size) -> Result<()> {
+pub fn run(size: &Size) -> Result<()> {
+    Lab::during(&Scene::of(*size), |lab| service(lab, size))?;
+    Lab::during(&bench::stage(), |lab| {
+        bench::convergence::measure(lab, &bench::convergence::Options { samples: 2, pause: 1.0 })?;
+        bench::churn::measure(lab, &bench::churn::Options { changes: 8, reloads: 4, rate: 200 })?;
+        bench::lies::measure(lab, &bench::lies::Options { seconds: 70, rate: 200 })
+    })?;
+    bench::failover::measure(&bench::failover::Options {
+        rounds: 1,
+        intervals: ["0.1".to_owned()].into(),
+        ..bench::failover::Options::default()
+    })?;
+    bench::topologies::measure(&bench::topologies::Options { names: ["single".to_owned()].into() })?;
+    println!("every check holds");
+    Ok(())
+}
+
+fn service(lab: &mut Lab, size: &Size) -> Result<()> {
+    let arguments = Arguments::watch()?;
     story::deploy(lab, size)?;
+    no_failed_start(lab)?;
     story::greet(lab)?;
     story::grow(lab, size)?;
     let vms = size.total() + 1;
@@ -35,11 +47,9 @@ pub fn run(lab: &mut Lab, size: &Size) -> Result<()> {
         ensure!(outage.answered > 0, "the client never got an answer");
     }
     power_cycle(lab, vms)?;
-    no_secrets(lab)?;
+    no_secrets(lab, &arguments)?;
     lab.progress.say("undeploying");
-    lab.undeploy()?;
-    lab.progress.say("every check holds");
-    Ok(())
+    lab.undeploy()
 }
 
 /// All hosts lose power at once, OneGate is gone, power returns: the cluster must come back by itself (invariant 2).
@@ -87,26 +97,38 @@ fn ready_nodes(list: &str) -> usize {
     nodes.filter(|node| node["status"]["conditions"].as_array().into_iter().flatten().any(is_ready)).count()
 }
 
-/// Nothing that OneGate was ever sent holds a secret of the cluster (invariant 8).
-fn no_secrets(lab: &mut Lab) -> Result<()> {
+/// Nothing that many can read holds a secret of the cluster (invariant 8); and a secret that was put there is found.
+fn no_secrets(lab: &mut Lab, arguments: &Arguments) -> Result<()> {
     let members = lab.members();
-    let files = members.iter().flat_map(|member| SECRET_FILES.map(|path| lab.machines.read(member.vm, path)));
-    let files: Vec<String> = files.flatten().collect();
-    ensure!(!files.is_empty(), "no node has a file with a secret: there is nothing to search for");
-    let secrets = Secrets::of(&files);
-    let received = lab.front.with(|cloud, _| cloud.ledger().received().to_vec());
-    for request in &received {
-        let found = secrets.found_in(&request.body);
+    let secrets = leaks::secrets(lab, &members);
+    let clean = leaks::search(lab, &members, &secrets, arguments)?;
+    ensure!(
+        clean.found.is_empty(),
+        "secrets of the cluster can be read by many:\n{}",
+        clean.found.join("\n")
+    );
+    ensure!(
+        clean.bodies > 0 && clean.journals > 0 && clean.arguments > 0 && clean.files > 0,
+        "a part of the search had nothing to look at: {clean:?}"
+    );
+    lab.progress.say(&format!(
+        "no secret of the cluster in {} requests to OneGate, {:.1} MB of journals, {} command lines, {} files that \
+         every user can read",
+        clean.bodies,
+        clean.journals as f64 / 1e6,
+        clean.arguments,
+        clean.files
+    ));
+    let master = members.iter().find(|member| member.role == "master").context("there is no master")?;
+    leaks::plant(lab, master.vm, "/var/lib/rancher/rke2/server/token")?;
+    let found = leaks::search(lab, &members, &secrets, arguments)?.found;
+    for part in ["the journal of", "among its arguments", "/var/tmp/planted"] {
         ensure!(
-            found.is_none(),
-            "VM {:?} sent a secret ({}) to {}",
-            request.vm,
-            found.unwrap_or_default(),
-            request.path_and_query
+            found.iter().any(|line| line.contains(part)),
+            "a planted token was not found ({part}): {found:?}"
         );
     }
-    lab.progress
-        .say(&format!("none of {} requests with a body held any secret of the cluster", received.len()));
+    lab.progress.say("the search finds a token that is put into a journal, an argument and a file");
     Ok(())
 }
 

@@ -9,16 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use oneke_cloud::server::Server;
-use oneke_cloud::{Cloud, Event, ServiceId, VmId};
+use oneke_cloud::{Cloud, Event, Kind, Request, ServiceId, VmId};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::hypervisor::{Hypervisor, Order, uptime};
 use crate::machine::{Disc, Stopped};
 use crate::network::{ONEGATE, inside};
-use crate::service::{self, Size};
+use crate::plain::Plain;
+use crate::service::{self, Scene};
 
 /// Where the cloud's operator talks to it, inside its namespace: `ip netns exec oneke-lab-cloud curl ...`.
 const OPERATOR: &str = "127.0.0.1:5031";
@@ -43,8 +44,8 @@ impl Front {
     ///
     /// # Errors
     /// When it cannot listen there.
-    pub fn open() -> Result<Self> {
-        let server = Server::new(Cloud::new(service::options()), service::templates(), 1.0);
+    pub fn open(scene: &Scene) -> Result<Self> {
+        let server = Server::new(Cloud::new(service::options()), service::templates(scene), 1.0);
         let (listens, heard) = mpsc::channel();
         let served = server.clone();
         inside("cloud", move || {
@@ -78,9 +79,41 @@ impl Front {
     ///
     /// # Errors
     /// When the cloud refuses it.
-    pub fn instantiate(&self, size: &Size) -> Result<ServiceId> {
-        self.with(|cloud, now| cloud.instantiate(now, &service::templates(), &service::request(size)))
+    pub fn instantiate(&self, scene: &Scene) -> Result<ServiceId> {
+        self.with(|cloud, now| cloud.instantiate(now, &service::templates(scene), &service::request(scene)))
             .map_err(|refused| anyhow!("the cloud refused the service: {refused}"))
+    }
+
+    /// Tells OneGate attributes of a VM in that VM's own name.
+    ///
+    /// # Errors
+    /// When there is no such VM, or OneGate does not take them.
+    pub fn say_as(&self, vm: u32, attributes: &[(String, String)]) -> Result<()> {
+        let lines: Vec<String> = attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let status = self.with(|cloud, now| {
+            let token = cloud.vm(VmId(vm)).map(|vm| vm.token.clone()).unwrap_or_default();
+            let headers = [("X-ONEGATE-VMID", vm.to_string()), ("X-ONEGATE-TOKEN", token)];
+            let request = Request {
+                method: "PUT".into(),
+                path_and_query: "/vm".into(),
+                headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
+                body: lines.join("\n").into_bytes(),
+            };
+            cloud.handle(now, &request).status
+        });
+        ensure!(status == 200, "OneGate answered {status} to {lines:?} of VM {vm}");
+        Ok(())
+    }
+
+    /// How many requests of each kind were ever made.
+    pub fn requests(&self) -> BTreeMap<Kind, u64> {
+        self.with(|cloud, _| {
+            let mut kinds: BTreeMap<Kind, u64> = BTreeMap::new();
+            for (_, kind, count) in cloud.ledger().counts() {
+                *kinds.entry(kind).or_default() += count;
+            }
+            kinds
+        })
     }
 
     /// When each VM was first seen with READY=YES, in CLOCK_BOOTTIME seconds.
@@ -95,6 +128,7 @@ impl Front {
     pub fn carry(
         &self,
         machines: Arc<Hypervisor>,
+        mut plain: Plain,
         stops: Receiver<(u32, Stopped)>,
         stop: Arc<AtomicBool>,
     ) -> Result<JoinHandle<()>> {
@@ -107,10 +141,14 @@ impl Front {
                 }
                 for event in runtime.block_on(front.server.events(carried, BEAT)) {
                     carried = event.number;
+                    if plain.takes(&event.event, &front) {
+                        continue;
+                    }
                     let (vm, order) = order(event.event);
                     // A machine whose thread has ended shows it in its view.
                     let _ = machines.order(vm.0, order);
                 }
+                plain.speak(&front);
                 front.note_ready();
             }
         };

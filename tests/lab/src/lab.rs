@@ -16,8 +16,9 @@ use crate::command::{output, run};
 use crate::front::Front;
 use crate::hypervisor::{Hypervisor, Order};
 use crate::network::{self, Network};
+use crate::plain::{self, Plain};
 use crate::progress::{Member, Progress, Report};
-use crate::service::{Size, virtual_address};
+use crate::service::{Scene, virtual_address};
 use crate::{host, machine};
 
 /// Set by SIGINT and SIGTERM; every wait ends when it is.
@@ -39,6 +40,7 @@ pub struct Lab {
     pub machines: Arc<Hypervisor>,
     /// What is shown.
     pub progress: Progress,
+    scene: Scene,
     service: ServiceId,
     stop: Arc<AtomicBool>,
     carrier: Option<JoinHandle<()>>,
@@ -47,23 +49,33 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// Does something in a fresh lab, and takes the lab away whatever comes of it.
+    ///
+    /// # Errors
+    /// As [`Lab::start`], and those of the work.
+    pub fn during<T>(scene: &Scene, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let mut lab = Self::start(scene)?;
+        work(&mut lab)
+    }
+
     /// Makes everything and instantiates the service. The machines start by themselves from here.
     ///
     /// # Errors
     /// When this machine cannot carry a lab, or another lab runs; nothing stays behind then.
-    pub fn start(size: &Size) -> Result<Self> {
+    pub fn start(scene: &Scene) -> Result<Self> {
         host::check()?;
         let traces = Traces(host::lock()?);
         host::sweep().context("could not take away what an earlier lab left")?;
         let mut progress = Progress::new();
         let image = make_image(&mut progress)?;
         network::lay()?;
-        let front = Front::open()?;
+        let front = Front::open(scene)?;
+        let plain = Plain::open(scene)?;
         let (machines, stops) = Hypervisor::new(image);
         let (machines, stop) = (Arc::new(machines), Arc::new(AtomicBool::new(false)));
-        let service = front.instantiate(size)?;
-        let carrier = Some(front.carry(Arc::clone(&machines), stops, Arc::clone(&stop))?);
-        Ok(Self { front, machines, progress, service, stop, carrier, _traces: traces })
+        let service = front.instantiate(scene)?;
+        let carrier = Some(front.carry(Arc::clone(&machines), plain, stops, Arc::clone(&stop))?);
+        Ok(Self { front, machines, progress, scene: scene.clone(), service, stop, carrier, _traces: traces })
     }
 
     /// Every VM of the service that is not gone, the vnf role first.
@@ -80,7 +92,11 @@ impl Lab {
             vms.map(member).collect::<Vec<_>>()
         });
         for member in &mut members {
-            self.look_inside(member);
+            if self.is_plain(&member.role) {
+                plain::fill(member);
+            } else {
+                self.look_inside(member);
+            }
         }
         members
     }
@@ -102,6 +118,11 @@ impl Lab {
             }
             None => member.phase = "boots".into(),
         }
+    }
+
+    /// Whether the VMs of a role are plain servers.
+    pub fn is_plain(&self, role: &str) -> bool {
+        self.scene.plain.contains(role)
     }
 
     /// The service's state in OneFlow's words; `DONE` once it is gone.
@@ -162,8 +183,11 @@ impl Lab {
 
     /// Makes OneGate refuse every connection, or answer again.
     pub fn set_onegate_down(&self, down: bool) {
-        // A year is for ever here.
-        let faults = Faults { refuse_until: if down { 31_536_000.0 } else { 0.0 }, ..Faults::default() };
+        self.set_faults(if down { onegate_down() } else { Faults::default() });
+    }
+
+    /// What goes wrong in the cloud from now on.
+    pub fn set_faults(&self, faults: Faults) {
         self.front.with(|cloud, now| cloud.set_faults(now, faults));
     }
 
@@ -264,6 +288,12 @@ impl Drop for Lab {
         }
         self.machines.shut();
     }
+}
+
+/// OneGate refuses every connection until something else is said.
+pub fn onegate_down() -> Faults {
+    // A year is for ever here.
+    Faults { refuse_until: 31_536_000.0, ..Faults::default() }
 }
 
 /// What a lab leaves on this machine; taken away with this value, whatever went before.

@@ -242,7 +242,7 @@ pub fn name(id: u32) -> String {
 /// What the journal on a machine's disk says last of our agent, of RKE2, and of whatever went wrong; also of a machine
 /// that is off.
 pub fn journal(id: u32) -> String {
-    let directory = Path::new(host::DISKS).join(name(id)).join("upper/var/log/journal").display().to_string();
+    let directory = journals(id).display().to_string();
     let read = |filter: &[&str]| {
         let common =
             ["journalctl", "--directory", &directory, "--no-pager", "--quiet", "--output=short-precise"];
@@ -251,6 +251,24 @@ pub fn journal(id: u32) -> String {
     let ours = read(&["--unit=oneke-agent", "--unit=rke2-server", "--unit=rke2-agent", "--lines=30"]);
     let wrong = read(&["--priority=warning", "--lines=15"]);
     format!("{ours}... warnings and errors of all:\n{wrong}")
+}
+
+/// Every line of the journal on a machine's disk about a unit; none if it cannot be read.
+pub fn lines(id: u32, unit: &str) -> Vec<String> {
+    let directory = journals(id).display().to_string();
+    let unit = format!("--unit={unit}");
+    let read = run(&["journalctl", "--directory", &directory, "--no-pager", "--quiet", &unit]);
+    read.unwrap_or_default().lines().map(String::from).collect()
+}
+
+/// Where a machine's journals are, also while it is off.
+pub fn journals(id: u32) -> PathBuf {
+    upper(id).join("var/log/journal")
+}
+
+/// Everything that a machine wrote to its disk.
+pub fn upper(id: u32) -> PathBuf {
+    Path::new(host::DISKS).join(name(id)).join("upper")
 }
 
 fn how(status: ExitStatus) -> Stopped {

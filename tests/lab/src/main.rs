@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use oneke_lab::bench::What;
 use oneke_lab::lab::{INTERRUPTED, Lab};
-use oneke_lab::service::Size;
+use oneke_lab::service::{Scene, Size};
 use oneke_lab::{bench, checks, command, controls, host, story};
 
 /// A whole OneKE service on this machine: real agents in containers with real systemd, a simulated cloud.
@@ -33,12 +34,16 @@ enum Command {
         #[arg(long, conflicts_with = "keep")]
         simulate: bool,
     },
-    /// Prints how long each node waits for the agent itself, requests per minute, memory.
+    /// Prints figures: min, median, p99 and max beside what is wanted. Without a name: `ready`.
+    #[command(args_conflicts_with_subcommands = true)]
     Bench {
+        #[command(subcommand)]
+        what: Option<What>,
         #[command(flatten)]
         size: Size,
     },
-    /// Plays the same with every step asserted, then a power cycle without OneGate and a search for secrets.
+    /// Plays the same with every step asserted, then a power cycle without OneGate and a search for secrets; then a
+    /// short run of every benchmark with its correctness asserted.
     Test {
         #[command(flatten)]
         size: Size,
@@ -70,21 +75,28 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Up { size, simulate: true, .. } => simulate(&size),
-        Command::Up { size, keep, .. } => in_a_lab(&size, |lab| up(lab, &size, keep)),
-        Command::Bench { size } => in_a_lab(&size, |lab| bench::measure(lab, &size)),
-        Command::Test { size } => in_a_lab(&size, |lab| checks::run(lab, &size)),
+        Command::Up { size, keep, .. } => {
+            prepare()?;
+            Lab::during(&Scene::of(size), |lab| up(lab, &size, keep))
+        }
+        Command::Bench { what, size } => {
+            prepare()?;
+            bench::run(what.unwrap_or(What::Ready { size }))
+        }
+        Command::Test { size } => {
+            prepare()?;
+            checks::run(&size)
+        }
         Command::Status => controls::status(),
         Command::Shell { node, command } => controls::shell(&node, &command),
         Command::Down => controls::down(),
     }
 }
 
-/// Does something in a fresh lab, and takes it away whatever comes of it.
-fn in_a_lab(size: &Size, work: impl FnOnce(&mut Lab) -> Result<()>) -> Result<()> {
+/// Says what this machine lacks before anything is made, and listens for signals.
+fn prepare() -> Result<()> {
     host::check()?;
-    controls::listen_for_signals()?;
-    let mut lab = Lab::start(size)?;
-    work(&mut lab)
+    controls::listen_for_signals()
 }
 
 fn up(lab: &mut Lab, size: &Size, keep: bool) -> Result<()> {

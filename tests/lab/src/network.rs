@@ -12,10 +12,14 @@
 //!                              master, worker, storage
 //! ```
 //!
+//! A namespace `servers` on the private bridge has the addresses of all VMs that are no machines (plain.rs), and goes out
+//! through the vnf's virtual address as they would.
+//!
 //! Bridges live in a namespace of their own, so the machine's own network never sees the lab. OneGate answers at the
 //! link-local address that OpenNebula's transparent proxy uses, on both networks: nodes reach it without the vnf.
 
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 
@@ -71,7 +75,7 @@ pub fn namespace(name: &str) -> String {
 /// # Errors
 /// When the kernel refuses a namespace, a bridge or a veth pair.
 pub fn lay() -> Result<()> {
-    for name in ["switch", "cloud", "client"] {
+    for name in ["switch", "cloud", "client", "servers"] {
         run(&["ip", "netns", "add", &namespace(name)])?;
         run(&["ip", "-n", &namespace(name), "link", "set", "lo", "up"])?;
     }
@@ -98,7 +102,19 @@ pub fn lay() -> Result<()> {
     address("client", "eth0", "10.77.0.250/24")?;
     address("cloud", "eth0", "10.77.0.1/24")?;
     address("cloud", "eth1", "172.27.0.250/24")?;
-    address("cloud", "lo", "169.254.16.9/32")
+    address("cloud", "lo", "169.254.16.9/32")?;
+    attach("servers", "eth0", None, "servers-0", Network::Private)?;
+    address("servers", "eth0", "172.27.0.240/24")?;
+    run(&["ip", "-n", &namespace("servers"), "route", "add", "default", "via", "172.27.0.10"]).map(drop)
+}
+
+/// Gives the plain servers one more address on the private network. Idempotent.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub fn add_server(ip: Ipv4Addr) -> Result<()> {
+    run(&["ip", "-n", &namespace("servers"), "address", "replace", &format!("{ip}/24"), "dev", "eth0"])
+        .map(drop)
 }
 
 /// One port of a node: `index` is the number of `ETHx`.
@@ -162,6 +178,15 @@ pub fn cut(node: &str, ports: &[Port]) -> Result<()> {
         run(&["ip", "-n", &namespace("switch"), "link", "set", &port.outside(node), "down"])?;
     }
     Ok(())
+}
+
+/// Takes the carrier from one port of a node, or gives it back.
+///
+/// # Errors
+/// When there is no such port.
+pub fn set_carrier(node: &str, index: u8, up: bool) -> Result<()> {
+    let state = if up { "up" } else { "down" };
+    run(&["ip", "-n", &namespace("switch"), "link", "set", &format!("{node}-{index}"), state]).map(drop)
 }
 
 fn attach(name: &str, inside: &str, mac: Option<&str>, outside: &str, network: Network) -> Result<()> {

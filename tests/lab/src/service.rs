@@ -1,6 +1,6 @@
 //! The service that the lab brings up: which roles, how many of each, on which addresses, from the marketplace's templates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
@@ -11,8 +11,8 @@ use crate::network::{Network, ONEGATE};
 /// How many VMs of each role the service begins with.
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// Virtual routers; they share the virtual addresses.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=9))]
+    /// Virtual routers; they share the virtual addresses. Without any there are no such addresses.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=9))]
     pub vnf: u32,
     /// Masters; an odd number, for etcd's quorum.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
@@ -29,6 +29,36 @@ impl Size {
     /// All VMs.
     pub fn total(&self) -> u32 {
         self.vnf + self.masters + self.workers + self.storage
+    }
+}
+
+/// What a lab brings up, and what of it is not as the marketplace has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scene {
+    /// How many VMs of each role.
+    pub size: Size,
+    /// More context for every VM, as inputs of the service.
+    pub inputs: BTreeMap<String, String>,
+    /// Roles whose VMs are no machines but plain servers ([`crate::plain`]): many of them cost nothing.
+    pub plain: BTreeSet<String>,
+}
+
+impl Scene {
+    /// The marketplace's service in this size.
+    pub fn of(size: Size) -> Self {
+        Self { size, inputs: BTreeMap::new(), plain: BTreeSet::new() }
+    }
+
+    /// The same with one more input.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.inputs.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The same with a role of plain servers. A client's word is no TLS, so the API's listener is checked by TCP alone.
+    pub fn plain(mut self, role: &str) -> Self {
+        self.plain.insert(role.to_owned());
+        self.with("ONEAPP_VNF_HAPROXY_LB1_CHECK", "TCP")
     }
 }
 
@@ -86,24 +116,31 @@ fn network(name: &str, network: Network) -> NetworkSpec {
 }
 
 /// The marketplace's templates, with a cooldown that a spectator can sit through.
-pub fn templates() -> Templates {
+pub fn templates(scene: &Scene) -> Templates {
     let mut templates = Templates::oneke();
     for role in &mut templates.service.roles {
         role.cooldown = Some(5);
+        if role.name == "vnf" {
+            // A single node needs none; the autoscaler would see to the template's one.
+            role.min_vms = role.min_vms.map(|least| least.min(scene.size.vnf));
+        }
     }
+    let input = |name: &String| (name.clone(), "O|text|||".to_owned());
+    templates.service.user_inputs.extend(scene.inputs.keys().map(input));
     templates
 }
 
 /// What the lab's user answers when the service is instantiated; all other inputs keep their defaults.
-pub fn request(size: &Size) -> Instantiate {
-    let inputs = [
-        ("ONEAPP_VROUTER_ETH0_VIP0", virtual_address(Network::Public)),
-        ("ONEAPP_VROUTER_ETH1_VIP0", virtual_address(Network::Private)),
-    ];
-    let cardinality =
-        [("vnf", size.vnf), ("master", size.masters), ("worker", size.workers), ("storage", size.storage)];
+pub fn request(scene: &Scene) -> Instantiate {
+    let Size { vnf, masters, workers, storage } = scene.size;
+    let mut inputs = scene.inputs.clone();
+    if vnf > 0 {
+        inputs.insert("ONEAPP_VROUTER_ETH0_VIP0".into(), virtual_address(Network::Public));
+        inputs.insert("ONEAPP_VROUTER_ETH1_VIP0".into(), virtual_address(Network::Private));
+    }
+    let cardinality = [("vnf", vnf), ("master", masters), ("worker", workers), ("storage", storage)];
     Instantiate {
-        inputs: inputs.map(|(name, value)| (name.to_owned(), value)).into(),
+        inputs,
         cardinality: cardinality.map(|(role, count)| (role.to_owned(), count)).into(),
         networks: BTreeMap::from([("Public".into(), "public".into()), ("Private".into(), "private".into())]),
         ..Instantiate::default()

@@ -109,7 +109,7 @@ impl Universe {
         };
         if let Some(cluster) = machine.disk.etcd {
             if self.quorum(cluster, now) {
-                self.register(vm, cluster, &config, now);
+                self.register(vm, cluster, node_name(&config), now);
                 self.set_active(vm, now);
             }
             return;
@@ -215,14 +215,13 @@ impl Universe {
     fn beat(&mut self, vm: VmId, now: Duration) {
         let machine = &self.machines[&vm];
         let Some(cluster) = machine.disk.kubelet else { return };
-        let Some(config) = machine.disk.files.get(CONFIG).map(|f| f.1.clone()) else { return };
+        let Some(name) = machine.disk.files.get(CONFIG).map(|f| node_name(&f.1)) else { return };
         if self.quorum(cluster, now) {
-            self.register(vm, cluster, &config, now);
+            self.register(vm, cluster, name, now);
         }
     }
 
-    fn register(&mut self, vm: VmId, cluster: usize, config: &str, now: Duration) {
-        let name = setting(config, "node-name").unwrap_or_default();
+    fn register(&mut self, vm: VmId, cluster: usize, name: String, now: Duration) {
         let ready_at = now + self.pace.node_ready;
         let node = self.clusters[cluster].nodes.entry(name).or_insert(Node { vm, ready_at, beat: now });
         node.beat = now;
@@ -256,7 +255,7 @@ impl Universe {
                 let (_, place) = name.split_once('_').filter(|(_, place)| place.ends_with("_9345"))?;
                 let ip = place.trim_end_matches("_9345");
                 let master =
-                    self.machines.values().find(|m| m.role == "master" && self.address(m.vm) == ip)?;
+                    self.machines.values().find(|m| m.role == "master" && self.address(m.vm) == *ip)?;
                 self.serving(master.vm, now)
             })
             .ok_or_else(|| format!("no server behind {address} answers"))
@@ -279,6 +278,10 @@ impl Universe {
             other => disk.files.contains_key(other),
         }
     }
+}
+
+fn node_name(config: &str) -> String {
+    setting(config, "node-name").unwrap_or_default()
 }
 
 /// A scalar setting of a config.yaml.

@@ -2,29 +2,33 @@
 //! thing that this incarnation of the agent does.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use oneke_agent::driver::{Event, Interests, Report, World};
 use oneke_agent::facts::{
-    Active, Facts, Fault, FaultKind, File, Kubernetes, KubernetesNode, Lease, Link, Observed,
-    Reading, Unit, VrrpState,
+    Active, Disks, Facts, Fault, FaultKind, File, Kubernetes, KubernetesNode, Lease, Link, Observed, Reading,
+    Unit, VrrpState,
 };
 use oneke_agent::plan::{Attributes, Effect, Reads, Secret};
 use oneke_agent::service::{Service, Vm, VmId};
-use oneke_cloud::{Fate, Request};
+use tokio::task::JoinSet;
 
+use crate::gate::Gate;
 use crate::universe::{Shared, Universe, context_value};
 
 /// One machine as its agent meets it.
 pub struct SimWorld {
     shared: Shared,
     vm: VmId,
+    gate: Gate,
     me: Reading<Vm>,
     service: Reading<Service>,
     kubernetes: Kubernetes,
     kubernetes_at: Option<Duration>,
     lease_seen: BTreeMap<String, Duration>,
+    /// The NICs, and the context that they were read of.
+    links: (String, Vec<Link>),
     /// When OneGate last told of the service, and how old that was when this pass began to decide.
     service_told: Option<Duration>,
     service_age: Option<Duration>,
@@ -36,6 +40,7 @@ impl SimWorld {
     /// The world of a VM's agent that has just started.
     pub fn new(shared: Shared, vm: VmId) -> Self {
         Self {
+            gate: Gate { shared: shared.clone(), vm },
             shared,
             vm,
             me: Reading::default(),
@@ -43,6 +48,7 @@ impl SimWorld {
             kubernetes: Kubernetes::default(),
             kubernetes_at: None,
             lease_seen: BTreeMap::new(),
+            links: Default::default(),
             service_told: None,
             service_age: None,
             report: Report::default(),
@@ -53,71 +59,12 @@ impl SimWorld {
         self.shared.borrow().now()
     }
 
-    /// Asks OneGate; `Err` carries what kind of silence it was.
-    async fn ask(
-        &mut self,
-        method: &str,
-        path: &str,
-        body: &[u8],
-    ) -> Result<(u16, String), (FaultKind, String)> {
-        let dear = path != "/vm";
-        let (there, back, lost, unanswered, down) = {
-            let u = &mut *self.shared.borrow_mut();
-            let (least, most) = if dear { (300, 1_500) } else { (5, 40) };
-            let there = u.chance.between(Duration::from_millis(1), Duration::from_millis(5));
-            let back = u.chance.between(Duration::from_millis(least), Duration::from_millis(most));
-            (
-                there,
-                back,
-                u.chance.one_in(u.rough.lose_request),
-                u.chance.one_in(u.rough.lose_answer),
-                u.rough.onegate_down,
-            )
-        };
-        tokio::time::sleep(there).await;
-        let timeout = || (FaultKind::Timeout, format!("{method} {path}: no answer within 10 s"));
-        if down {
-            return Err((FaultKind::Tcp, format!("{method} {path}: connection refused")));
-        }
-        if lost {
-            tokio::time::sleep(Duration::from_secs(10)).await;
-            return Err(timeout());
-        }
-        let response = {
-            let u = &mut *self.shared.borrow_mut();
-            let now = u.now();
-            let token = u.machines.get(&self.vm).map(|m| m.token.clone()).unwrap_or_default();
-            let headers = vec![
-                ("X-ONEGATE-VMID".to_owned(), self.vm.to_string()),
-                ("X-ONEGATE-TOKEN".to_owned(), token),
-            ];
-            let request =
-                Request { method: method.into(), path_and_query: path.into(), headers, body: body.to_vec() };
-            if method == "PUT" && path == "/vm" {
-                u.check_publication(self.vm, body, now);
-            }
-            u.cloud.handle(now, &request)
-        };
-        tokio::time::sleep(back + response.delivery.delay).await;
-        if unanswered {
-            tokio::time::sleep(Duration::from_secs(10)).await;
-            return Err(timeout());
-        }
-        match response.delivery.fate {
-            Fate::Whole => Ok((response.status, response.text())),
-            Fate::CutAfter(n) => {
-                Err((FaultKind::Nonsense, format!("{method} {path}: the answer broke off after {n} bytes")))
-            }
-            Fate::Refused => Err((FaultKind::Tcp, format!("{method} {path}: connection refused"))),
-        }
-    }
-
     async fn read<T>(
         &mut self,
         path: &str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, (FaultKind, String)> {
-        match self.ask("GET", path, b"").await? {
+        match self.gate.ask("GET", path, b"").await? {
             (200, body) => parse(&body).map_err(|why| (FaultKind::Nonsense, format!("GET {path}: {why}"))),
             (401, _) => Err((FaultKind::NotAuthorized, format!("GET {path}: 401"))),
             (404, _) => Err((FaultKind::NotFound, format!("GET {path}: 404"))),
@@ -125,16 +72,6 @@ impl SimWorld {
                 Err((FaultKind::BadRequest, format!("GET {path}: {status} {body}")))
             }
             (status, _) => Err((FaultKind::Server, format!("GET {path}: {status}"))),
-        }
-    }
-
-    async fn put(&mut self, path: &str, attributes: &Attributes) -> Result<(), String> {
-        let body =
-            attributes.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("\n");
-        match self.ask("PUT", path, body.as_bytes()).await {
-            Ok((200, _)) => Ok(()),
-            Ok((status, body)) => Err(format!("PUT {path}: {status} {body}")),
-            Err((_, why)) => Err(why),
         }
     }
 
@@ -176,33 +113,6 @@ impl SimWorld {
         }
         self.kubernetes = kubernetes(u, self.vm, &mut self.lease_seen);
     }
-
-    /// This incarnation of the agent is dead from here on.
-    async fn die(&self) -> ! {
-        loop {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Before and after each effect something may happen to the agent or to its machine.
-    async fn perhaps_die(&mut self) {
-        let dead = {
-            let u = &mut *self.shared.borrow_mut();
-            let now = u.now();
-            if u.chance.one_in(u.rough.power) {
-                u.power_cycle(self.vm, now);
-                true
-            } else if u.chance.one_in(u.rough.crash) {
-                u.crash_agent(self.vm, now);
-                true
-            } else {
-                false
-            }
-        };
-        if dead {
-            self.die().await;
-        }
-    }
 }
 
 impl World for SimWorld {
@@ -226,6 +136,9 @@ impl World for SimWorld {
                 Err(why) => Observed::Unknown(why),
             }
         });
+        if self.links.0 != machine.context {
+            self.links = (machine.context.clone(), links(&machine.context));
+        }
         let units = ["keepalived.service", "haproxy.service"].map(|unit| machine.runs(unit));
         Facts {
             now: now.saturating_sub(machine.booted),
@@ -235,10 +148,14 @@ impl World for SimWorld {
             me: rebase(&self.me, machine.booted),
             service: rebase(&self.service, machine.booted),
             networks: Default::default(),
+            workloads: Default::default(),
+            etcd: Observed::default(),
+            clock: Observed::default(),
             files: interests.files.iter().map(|path| (path.clone(), file(machine, path))).collect(),
             units: interests.units.iter().map(|name| (name.clone(), unit(machine, name))).collect(),
             exists: exists.collect(),
             routes: Observed::Known(machine.routes.clone()),
+            disks: Observed::Known(Disks::mounted(&interests.mountpoints)),
             symlinks: interests
                 .symlinks
                 .iter()
@@ -260,7 +177,7 @@ impl World for SimWorld {
                     )
                 })
                 .collect(),
-            links: Observed::Known(links(&machine.context)),
+            links: Observed::Known(self.links.1.clone()),
             kubernetes: rebase_lease(&self.kubernetes, machine.booted),
             supervisor,
             haproxy: if units[1] { Observed::Known(machine.haproxy.clone()) } else { Observed::Absent },
@@ -269,28 +186,20 @@ impl World for SimWorld {
             } else {
                 Observed::Absent
             },
+            heard: Observed::Absent,
         }
     }
 
     async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
-        self.perhaps_die().await;
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        {
-            let u = &mut *self.shared.borrow_mut();
-            let now = u.now();
-            u.check_effect(self.vm, effect, now);
-            if matches!(effect, Effect::Publish { vm: Some(_), .. }) {
-                u.check_acting(self.vm, self.service_age, now);
-            }
-        }
+        before(&self.gate, effect, self.service_age).await;
         let result = match effect {
             Effect::Publish { vm: None, attributes } => {
-                let result = self.put("/vm", attributes).await;
+                let result = self.gate.put("/vm", attributes).await;
                 self.me.at = None;
                 result
             }
             Effect::Publish { vm: Some(vm), attributes } => {
-                let result = self.put(&format!("/vms/{vm}"), attributes).await;
+                let result = self.gate.put(&format!("/vms/{vm}"), attributes).await;
                 self.service.at = None;
                 result
             }
@@ -300,20 +209,27 @@ impl World for SimWorld {
             }
             local => self.shared.borrow_mut().apply_local(self.vm, local),
         };
-        {
-            let u = &mut *self.shared.borrow_mut();
-            let now = u.now();
-            u.note(
-                now,
-                format!(
-                    "VM {}: {effect}{}",
-                    self.vm,
-                    result.as_ref().err().map(|e| format!(" FAILED: {e}")).unwrap_or_default()
-                ),
-            );
-        }
-        self.perhaps_die().await;
+        after(&self.gate, effect, &result).await;
         result
+    }
+
+    async fn publish_on(&mut self, others: &[(VmId, &Attributes)]) -> Vec<Result<(), String>> {
+        let mut going = JoinSet::new();
+        for (at, (vm, attributes)) in others.iter().enumerate() {
+            let effect = Effect::Publish { vm: Some(*vm), attributes: (*attributes).clone() };
+            let (gate, vm, attributes, age) =
+                (self.gate.clone(), *vm, (*attributes).clone(), self.service_age);
+            going.spawn_local(async move {
+                before(&gate, &effect, age).await;
+                let result = gate.put(&format!("/vms/{vm}"), &attributes).await;
+                after(&gate, &effect, &result).await;
+                (at, result)
+            });
+        }
+        let mut outcomes = going.join_all().await;
+        self.service.at = None;
+        outcomes.sort_by_key(|(at, _)| *at);
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
     async fn report(&mut self, report: &Report) {
@@ -340,9 +256,53 @@ impl World for SimWorld {
     }
 }
 
+/// What befalls an effect before it is done.
+async fn before(gate: &Gate, effect: &Effect, answer: Option<Duration>) {
+    perhaps_die(gate).await;
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let u = &mut *gate.shared.borrow_mut();
+    let now = u.now();
+    u.check_effect(gate.vm, effect, now);
+    if matches!(effect, Effect::Publish { vm: Some(_), .. }) {
+        u.check_acting(gate.vm, answer, now);
+    }
+}
+
+/// And afterwards.
+async fn after(gate: &Gate, effect: &Effect, result: &Result<(), String>) {
+    {
+        let u = &mut *gate.shared.borrow_mut();
+        let now = u.now();
+        let failed = result.as_ref().err().map(|e| format!(" FAILED: {e}")).unwrap_or_default();
+        u.note(now, format!("VM {}: {effect}{failed}", gate.vm));
+    }
+    perhaps_die(gate).await;
+}
+
+/// Before and after each effect something may happen to the agent or to its machine; then this incarnation of the agent
+/// goes no further.
+async fn perhaps_die(gate: &Gate) {
+    let dead = {
+        let u = &mut *gate.shared.borrow_mut();
+        let now = u.now();
+        if u.chance.one_in(u.rough.power) {
+            u.power_cycle(gate.vm, now);
+            true
+        } else if u.chance.one_in(u.rough.crash) {
+            u.crash_agent(gate.vm, now);
+            true
+        } else {
+            false
+        }
+    };
+    if dead {
+        std::future::pending::<()>().await;
+    }
+}
+
 fn settle<T>(reading: &mut Reading<T>, answer: Result<T, (FaultKind, String)>, began: Duration) {
     match answer {
-        Ok(value) => *reading = Reading { last: Observed::Known(value), at: Some(began), fault: None },
+        Ok(value) => *reading = Reading::of(value, began),
         Err((kind, message)) => {
             let since = reading.fault.as_ref().map_or(began, |fault| fault.since);
             reading.fault = Some(Fault { kind, message, since });
@@ -391,11 +351,14 @@ fn links(context: &str) -> Vec<Link> {
             let mac = context_value(context, &format!("ETH{index}_MAC"))?;
             let ip: Option<IpAddr> =
                 context_value(context, &format!("ETH{index}_IP")).and_then(|ip| ip.parse().ok());
+            let mask: Option<Ipv4Addr> =
+                context_value(context, &format!("ETH{index}_MASK")).and_then(|mask| mask.parse().ok());
+            let prefix = mask.map_or(24, |mask| mask.to_bits().leading_ones() as u8);
             Some(Link {
                 name: format!("eth{index}"),
                 mac,
                 running: true,
-                addresses: ip.map(|ip| (ip, 24)).into_iter().collect(),
+                addresses: ip.map(|ip| (ip, prefix)).into_iter().collect(),
             })
         })
         .collect()
@@ -421,7 +384,8 @@ fn kubernetes(u: &Universe, vm: VmId, lease_seen: &mut BTreeMap<String, Duration
     let config = machine.disk.files.get(oneke_agent::node::CONFIG).map_or("", |file| file.1.as_str());
     let name = crate::rke2::setting(config, "node-name").unwrap_or_default();
     let node = u.node_ready(cluster, &name, now).map_or(Observed::Absent, |ready| {
-        Observed::Known(KubernetesNode { name, ready, message: "KubeletNotReady".into() })
+        let message = "KubeletNotReady".into();
+        Observed::Known(KubernetesNode { name, ready, message, ..KubernetesNode::default() })
     });
     let lease = u.clusters[cluster].lease.as_ref().map_or(Observed::Absent, |(holder, version)| {
         let seen = *lease_seen.entry(version.to_string()).or_insert(now);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oneke_agent::driver::{Event, Interests, Report, World};
 use oneke_agent::facts::{
-    Active, Facts, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Observed, Unit,
+    Active, Disks, Facts, File, HaproxyStats, Kubernetes, KubernetesNode, Lease, Observed, Unit,
 };
 use oneke_agent::plan::{Effect, Reads, Secret};
 use oneke_agent::vnf::haproxy;
@@ -36,7 +36,7 @@ impl Memory {
     /// What a working member of a cluster sees of it; it holds the Lease.
     pub fn member(node: &str, now: Duration) -> Kubernetes {
         let lease = Lease { holder: node.into(), version: "1".into(), seen: now };
-        let seen = KubernetesNode { name: node.into(), ready: true, message: String::new() };
+        let seen = KubernetesNode { name: node.into(), ready: true, ..KubernetesNode::default() };
         Kubernetes { readyz: Observed::Known(()), node: Observed::Known(seen), lease: Observed::Known(lease) }
     }
 
@@ -73,6 +73,7 @@ impl World for Memory {
                     (key.clone(), Observed::Known(value))
                 })
                 .collect(),
+            disks: Observed::Known(Disks::mounted(&interests.mountpoints)),
             haproxy: if running(haproxy::UNIT) {
                 Observed::Known(self.haproxy.clone())
             } else {
@@ -110,7 +111,7 @@ impl World for Memory {
             Effect::SetSysctl { key, value } => drop(self.sysctls.insert(key.clone(), value.clone())),
             Effect::Publish { vm: None, attributes } => {
                 if let Observed::Known(me) = &mut self.facts.me.last {
-                    let own = me.attributes.get_or_insert_default();
+                    let own = std::sync::Arc::make_mut(me).attributes.get_or_insert_default();
                     own.extend(
                         attributes
                             .iter()

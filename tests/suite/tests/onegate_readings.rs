@@ -95,6 +95,22 @@ async fn after_publishing_this_vm_is_read_anew() {
 }
 
 #[tokio::test]
+async fn several_vms_are_told_at_once_and_the_service_is_read_anew() {
+    let script = ["get-vm", "get-service-extended-true"].map(recorded);
+    let mut scene = Scene::new(script).await;
+    scene.refresh(100, reads(60, Some(60))).await;
+    scene.server.then(["put-vms-id-same-service", "put-vms-id-outside-service"].map(recorded));
+    let attributes =
+        Attributes::from([(AttributeName::new("A").expect("a name"), AttributeValue::number(1))]);
+    let others = [(VmId(2), &attributes), (VmId(5), &attributes)];
+    let outcomes = scene.readings.publish_on(Ok(&scene.client), &others).await;
+    // Which of the two is answered first is open; that one of them fails is not.
+    assert_eq!((outcomes.len(), outcomes.iter().filter(|outcome| outcome.is_err()).count()), (2, 1));
+    scene.server.then(["get-service-extended-true"].map(recorded));
+    assert_eq!(scene.refresh(101, reads(60, Some(60))).await, ["GET /service?extended=true"]);
+}
+
+#[tokio::test]
 async fn a_lost_reading_after_publishing_is_still_wanted() {
     let script = ["get-vm", "put-vm-several-lines", "oned-down-get-vm", "get-vm"].map(recorded);
     let mut scene = Scene::new(script).await;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::recorded::Recorded;
 use crate::context::{Config, Nic};
 use crate::driver::{Event, Interests, Report, World};
-use crate::facts::{Active, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Routes, Unit};
+use crate::facts::{Active, Disks, Facts, File, Kubernetes, Link, Moment, Observed, Reading, Routes, Unit};
 use crate::guest;
 use crate::plan::{Attributes, Content, Effect, Reads, Secret};
-use crate::service::{Role, Service, ServiceNode, ServiceRole, VNet, Vm, VmId, VmNic, state};
+use crate::service::{Networks, Role, Service, ServiceNode, ServiceRole, Vm, VmId, VmNic, state};
 use crate::world::clock;
 
 /// The paper machine booted a minute ago.
@@ -24,7 +24,7 @@ pub struct Paper {
     context: Secret,
     me: Vm,
     service: Service,
-    networks: Vec<VNet>,
+    networks: Networks,
     files: BTreeMap<String, File>,
     units: BTreeMap<String, Unit>,
     sysctls: BTreeMap<String, String>,
@@ -128,9 +128,9 @@ impl World for Paper {
             wall: 0,
             context: Observed::Known(self.context.clone()),
             entropy: clock::entropy(),
-            me: read(self.me.clone(), self.now),
-            service: read(self.service.clone(), self.now),
-            networks: read(self.networks.clone(), self.now),
+            me: Reading::of(self.me.clone(), self.now),
+            service: Reading::of(self.service.clone(), self.now),
+            networks: Reading::of(self.networks.clone(), self.now),
             files,
             units,
             exists,
@@ -139,15 +139,20 @@ impl World for Paper {
             // Which file configures a NIC is not known offline, nor that /etc/resolv.conf is a link.
             routes: Observed::Known(self.routes.clone()),
             links: Observed::Known(self.links.clone()),
+            disks: Observed::Known(Disks::mounted(&interests.mountpoints)),
             kubernetes: Kubernetes {
                 readyz: Observed::Absent,
                 node: Observed::Absent,
                 lease: Observed::Absent,
             },
+            workloads: BTreeMap::new(),
+            etcd: Observed::Absent,
+            clock: Observed::Absent,
             // Nobody can be asked offline, so nobody is held against his token.
             supervisor: Observed::Absent,
             haproxy: Observed::Absent,
             vrrp: Observed::Absent,
+            heard: Observed::Absent,
         }
     }
 
@@ -203,10 +208,6 @@ impl World for Paper {
 
 fn present<T>(value: Option<T>) -> Observed<T> {
     value.map_or(Observed::Absent, Observed::Known)
-}
-
-fn read<T>(value: T, now: Moment) -> Reading<T> {
-    Reading { last: Observed::Known(value), at: Some(now), fault: None }
 }
 
 fn link_of(nic: &Nic) -> Link {

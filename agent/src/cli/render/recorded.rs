@@ -1,12 +1,12 @@
 //! OneGate's recorded answers: a directory with `vm.json`, `service.json` or `service-extended.json`, `vms/ID.json`;
-//! for a virtual router `vnet/ID.json`.
+//! for a virtual router `vrouter.json` and `vnet/ID.json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
-use crate::service::{Role, Service, VNet, Vm, VmId};
+use crate::service::{Networks, Role, Service, VNet, VRouter, Vm, VmId};
 
 /// What was recorded, parsed.
 #[derive(Debug, Default)]
@@ -15,8 +15,8 @@ pub struct Recorded {
     pub me: Option<Vm>,
     /// The service, its VMs completed from `vms/` and `vm.json`.
     pub service: Option<Service>,
-    /// The virtual router's networks, by ID.
-    pub networks: Vec<VNet>,
+    /// The virtual router and its networks, by ID.
+    pub networks: Networks,
 }
 
 impl Recorded {
@@ -43,8 +43,13 @@ impl Recorded {
                 node.vm = Some(vm);
             }
         }
-        let mut networks = several(&directory.join("vnet"), VNet::from_json)?;
-        networks.sort_by_key(|network| network.id);
+        let mut read = several(&directory.join("vnet"), VNet::from_json)?;
+        read.sort_by_key(|network| network.id);
+        let router = answer(&directory.join("vrouter.json"), VRouter::from_json)?;
+        let wanted = router.as_ref().map(VRouter::networks).unwrap_or_default();
+        let seen: BTreeSet<u32> = read.iter().map(|network| network.id).collect();
+        let unread = wanted.difference(&seen).map(|id| format!("vnet/{id}.json was not recorded")).collect();
+        let networks = Networks { router, read, unread };
         Ok(Self { me, service, networks })
     }
 

@@ -19,6 +19,8 @@ pub(super) static VARIABLES: LazyLock<Vec<Variable>> = LazyLock::new(|| {
                 VariableKind::Flag => (Form::Bool, "NO"),
                 VariableKind::Text => (Form::Text, ""),
                 VariableKind::Url => (Form::HttpUrl, ""),
+                VariableKind::Version => (Form::Rke2Version, ""),
+                VariableKind::Channel => (Form::Rke2Channel, ""),
             };
             let row = var(&variable.name, form, roles, &variable.doc).default(default).from(Origin::New);
             variables.push(if variable.secret { row.secret() } else { row });

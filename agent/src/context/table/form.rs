@@ -71,8 +71,10 @@ pub enum Form {
     Labels,
     /// `key[=value]:effect`, separated by commas.
     Taints,
-    /// `/dev/...`.
+    /// `/dev/...`, `serial:...`, `disk:N`, `label:...`, `blank`.
     Device,
+    /// Those without `blank`, separated by commas.
+    Devices,
     /// An absolute path.
     Path,
     /// `[DEST:]PORT:NEWDEST[:NEWPORT]`.
@@ -83,6 +85,10 @@ pub enum Form {
     VrrpPassword,
     /// Public keys, one a line.
     SshKeys,
+    /// `v1.33.5+rke2r1`.
+    Rke2Version,
+    /// `v1.33`, `stable`.
+    Rke2Channel,
 }
 
 impl fmt::Display for Form {
@@ -126,12 +132,19 @@ impl fmt::Display for Form {
             Self::Class => "a class name of letters, digits, '-', '_', '.' and '/'",
             Self::Labels => "labels such as example.org/rack=r1, separated by commas",
             Self::Taints => "taints such as example.org/gpu=yes:NoSchedule, separated by commas",
-            Self::Device => "the path of a block device such as /dev/vdb",
+            Self::Device => {
+                "a disk: /dev/vdb, serial:SERIAL, disk:DISK_ID, label:LABEL, or blank for the only blank one"
+            }
+            Self::Devices => {
+                "disks by their names, separated by commas: /dev/vdb, serial:SERIAL, disk:DISK_ID, label:LABEL"
+            }
             Self::Path => "an absolute path other than /",
             Self::Forward => "[DESTINATION:]PORT:NEW-DESTINATION[:NEW-PORT]",
             Self::DhcpRange => "NETWORK:FIRST-LAST, such as 10.0.0.0/24:10.0.0.10-10.0.0.99",
             Self::VrrpPassword => "at most eight characters",
             Self::SshKeys => "public keys, one a line",
+            Self::Rke2Version => "a version of RKE2 such as v1.33.5+rke2r1",
+            Self::Rke2Channel => "a channel of RKE2's releases such as v1.33, stable or latest",
         };
         f.write_str(words)
     }

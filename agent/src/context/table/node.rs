@@ -50,6 +50,12 @@ pub(super) const VARIABLES: &[Variable] = &[
     var("ONEAPP_K8S_EXTERNAL_LB", Form::Bool, NODES, "Something else than a vnf balances: nodes register nowhere, and both endpoints must be named.")
         .default("NO")
         .from(Origin::New),
+    var("ONEAPP_K8S_FOLLOW_CONTEXT", Form::Bool, NODES, "A node that has joined follows its context: settings count from RKE2's next start, which is the operator's to choose; manifests at once. Who it is, the cluster's networks and its CNI never change. NO leaves the files of joined nodes alone.")
+        .default("YES")
+        .from(Origin::New),
+    var("ONEAPP_K8S_JOIN_BATCH", Form::Number(1, 10_000), NODES, "How many workers and storage nodes join at once. The others wait for their turn; who has not joined five minutes after his ticket lends his turn to the next. Masters always join one by one. The leading master's value counts.")
+        .default("50")
+        .from(Origin::New),
     var("ONEAPP_K8S_PUBLISH_KUBECONFIG", Form::Choice(&["sealed", "plain", "no"]), MASTER, "How masters publish the administrator's kubeconfig as ONEKE_KUBECONFIG: sealed to the keys of SSH_PUBLIC_KEY (ssh-ed25519 and ssh-rsa; base64 -d, then age -d -i ~/.ssh/id_ed25519), plain as the old appliance did, or not at all.")
         .default("sealed")
         .from(Origin::New)
@@ -83,12 +89,22 @@ pub(super) const VARIABLES: &[Variable] = &[
     var("ONEAPP_K8S_LONGHORN_ENABLED", Form::Bool, MASTER, "Longhorn.").default("NO").input(),
     var("ONEAPP_K8S_TRAEFIK_ENABLED", Form::Bool, MASTER, "Traefik.").default("NO").input(),
     var("ONE_SERVICE_AIRGAPPED", Form::Bool, NODES, "Load the image archives that an air-gapped image carries.").default("NO"),
-    var("ONEAPP_STORAGE_DEVICE", Form::Device, NODES, "The data disk of a storage node.")
-        .differs("Paths outside of /dev are refused."),
-    var("ONEAPP_STORAGE_FILESYSTEM", Form::Choice(&["xfs", "ext4"]), NODES, "Its file system.")
+    var("ONEAPP_STORAGE_DEVICE", Form::Device, NODES, "The data disk, on a node of any role. A blank one is formatted; one with a file system that is xfs or ext4 is mounted as it is; any other is left alone. The node joins once it is mounted.")
+        .differs("Other ways to name it than its path; disk:DISK_ID needs SERIAL=auto on the disk (OpenNebula 7.0). Paths outside of /dev are refused. A disk that is not there is waited for, not skipped. It grows with its disk."),
+    var("ONEAPP_STORAGE_FILESYSTEM", Form::Choice(&["xfs", "ext4"]), NODES, "The file system of every disk that is formatted.")
         .default("xfs")
         .differs("Other kinds are refused: Longhorn takes these two."),
-    var("ONEAPP_STORAGE_MOUNTPOINT", Form::Path, NODES, "Where it is mounted.").default("/var/lib/longhorn"),
+    var("ONEAPP_STORAGE_MOUNTPOINT", Form::Path, NODES, "Where the data disk is mounted.")
+        .default("/var/lib/longhorn")
+        .differs("By a systemd unit, not by /etc/fstab; what is mounted there already stays."),
+    var("ONEAPP_STORAGE_WIPE", Form::Devices, NODES, "Disks that may lose what they hold: without this only a blank disk is formatted. What this VM once formatted for its data is never wiped again.")
+        .from(Origin::New),
+    var("ONEAPP_K8S_RANCHER_DEVICE", Form::Device, NODES, "A disk of its own for /var/lib/rancher. RKE2 never starts without it. Blank, or named in ONEAPP_STORAGE_WIPE.")
+        .from(Origin::New),
+    var("ONEAPP_K8S_ETCD_DEVICE", Form::Device, MASTER, "Likewise for etcd's database, /var/lib/rancher/rke2/server/db.")
+        .from(Origin::New),
+    var("ONEAPP_K8S_CONTAINERD_DEVICE", Form::Device, NODES, "Likewise for images and containers, /var/lib/rancher/rke2/agent/containerd.")
+        .from(Origin::New),
     var("ONEAPP_K8S_STORAGE_DEVICE", Form::Device, Roles::NONE, "The user input behind ONEAPP_STORAGE_DEVICE. It reaches every role's context; the storage VM template alone turns it into that.")
         .default("/dev/vdb")
         .input()

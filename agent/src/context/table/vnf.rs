@@ -17,8 +17,7 @@ const SERVICE: &str =
     "Where the old scripts crashed on this value or handed it on to be refused, it is refused here.";
 const NO_DHCP: Served =
     Served::No("DHCP is no part of an OneKE service; OpenNebula gives its VMs their addresses");
-const NO_SDNAT: Served =
-    Served::No("SDNAT needs the rights of a virtual router, which a VM of a service lacks");
+const NO_SDNAT: Served = Served::No("forward ports with ONEAPP_VNF_NAT4_PORT_FWDn instead");
 const NO_WIREGUARD: Served = Served::No("WireGuard is no part of an OneKE service");
 
 pub(super) const ADDRESSES: &[Variable] = &[
@@ -62,7 +61,7 @@ pub(super) const ADDRESSES: &[Variable] = &[
         "ONEAPP_VNF_KEEPALIVED_UNICAST",
         Form::Bool,
         "NO",
-        "Send adverts to the other vnf VMs one by one, where the network drops multicast.",
+        "Send adverts to the other vnf VMs one by one, where the network drops multicast. Needs a service: OneGate names the VMs. A VM that joins speaks only once the others know it, which takes up to four minutes.",
     ),
 ];
 
@@ -96,7 +95,9 @@ pub(super) const HAPROXY: &[Variable] = &[
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_WEIGHT", Form::Number(0, 256), "Its share; 0: no new connections, those that there are live on.").differs("Honoured; the old scripts ignored it."),
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_ULIMIT", Form::Id, "Its upper limit of connections; more wait for their turn (HAProxy's `maxconn`)."),
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_LLIMIT", Form::Id, "Unused with HAProxy, which lets the next one in as soon as one ends."),
-    var("ONEAPP_VNF_LB_ONEGATE_API", Form::Choice(&["auto", "vrouter"]), "Whether backends come from the service or from the virtual router's networks.").default("auto"),
+    var("ONEAPP_VNF_LB_ONEGATE_API", Form::Choice(&["auto", "vrouter"]), "Whether backends come from the service or from the virtual router's networks.")
+        .default("auto")
+        .differs("A virtual router outside of a service looks at its networks, one in a service at the service unless this says vrouter; where the old scripts would find nothing, this finds it."),
 ];
 
 pub(super) const LVS: &[Variable] = &[
@@ -141,6 +142,12 @@ pub(super) const ROUTING: &[Variable] = &[
     )
     .input()
     .differs(INTERFACES),
+    new(
+        "ONEAPP_VNF_NAT4_CONNTRACK_SYNC",
+        Form::Bool,
+        "NO",
+        "Let translated sessions outlive a failover: the vnf VMs tell each other their sessions (conntrackd), and what leaves by a NIC with a virtual address takes that address instead of the VM's own.",
+    ),
     var("ONEAPP_VNF_NAT4_PORT_FWDn", Form::Forward, "A port that is forwarded, TCP and UDP.")
         .differs("A wrong one is refused, not dropped."),
     var("ONEAPP_VNF_DNS_ENABLED", Form::Bool, "Serve names with unbound.").default("NO").input(),
@@ -157,12 +164,16 @@ pub(super) const ROUTING: &[Variable] = &[
     var("ONEAPP_VNF_DNS_UDP_DISABLED", Form::Bool, "Do not serve names over UDP.").default("NO"),
     var(
         "ONEAPP_VNF_DNS_UPSTREAM_TIMEOUT",
-        Form::Number(1, 60_000),
+        Form::Number(0, 2_147_483_647),
         "Milliseconds to wait for another server.",
     )
     .default("1128"),
-    var("ONEAPP_VNF_DNS_MAX_CACHE_TTL", Form::Number(0, 604_800), "Seconds that an answer is kept at most.")
-        .default("3600"),
+    var(
+        "ONEAPP_VNF_DNS_MAX_CACHE_TTL",
+        Form::Number(0, 2_147_483_647),
+        "Seconds that an answer is kept at most.",
+    )
+    .default("3600"),
     var("ONEAPP_VNF_DNS_CLUSTER_DOMAIN", Form::Zone, "Zone of the names ipN.ethX, vipN.ethX and epN.ethX.")
         .default("vr"),
 ];

@@ -72,6 +72,11 @@ pub(super) fn listener(
 ) -> Option<Ipv4Addr> {
     let name = names.of(reader, index, "IP");
     let Some(text) = reader.text(&name) else {
+        // Set but empty, as by a template's input that nobody gave: theirs goes on without the balancer.
+        if reader.vars().raw(&name).is_some() {
+            reader.warn(&name, format!("is empty: balancer {index} does not listen"));
+            return None;
+        }
         let form = "expected an address of this VM or a placeholder such as <ETH0_EP0>, as other variables of this balancer are set";
         reader.problem(&name, "", form);
         return None;

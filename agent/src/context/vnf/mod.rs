@@ -77,12 +77,13 @@ fn source(reader: &mut Reader<'_>) -> Source {
 impl VnfConfig {
     /// Reads all of it; problems and warnings go to the reader.
     pub fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Self {
+        let vrrp = vrrp::read(reader, nics);
         let config = Self {
-            vrrp: vrrp::read(reader, nics),
             haproxy: haproxy::read(reader, nics),
             lvs: lvs::read(reader, nics),
             router: routing::read_router(reader, nics),
-            nat: routing::read_nat(reader, nics),
+            nat: routing::read_nat(reader, nics, &vrrp),
+            vrrp,
             dns: names::read(reader, nics),
             source: source(reader),
         };

@@ -50,6 +50,9 @@ pub struct Forwarder {
     pub port: Option<u16>,
 }
 
+/// unbound reads numbers into a C int.
+const MOST: u32 = i32::MAX.unsigned_abs();
+
 pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Option<DnsConfig> {
     if !reader.flag("ONEAPP_VNF_DNS_ENABLED", false) {
         return None;
@@ -80,14 +83,10 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Option<DnsConfig> {
         tcp,
         udp,
         timeout_ms: reader
-            .parse("ONEAPP_VNF_DNS_UPSTREAM_TIMEOUT", "expected milliseconds from 1 to 60000", |text| {
-                number(text, 1, 60_000)
-            })
+            .parse("ONEAPP_VNF_DNS_UPSTREAM_TIMEOUT", "expected milliseconds", |text| number(text, 0, MOST))
             .unwrap_or(1128),
         max_ttl_secs: reader
-            .parse("ONEAPP_VNF_DNS_MAX_CACHE_TTL", "expected seconds from 0 to 604800", |text| {
-                number(text, 0, 604_800)
-            })
+            .parse("ONEAPP_VNF_DNS_MAX_CACHE_TTL", "expected seconds", |text| number(text, 0, MOST))
             .unwrap_or(3600),
         domain: reader
             .parse("ONEAPP_VNF_DNS_CLUSTER_DOMAIN", "expected a domain name such as vr", domain)
@@ -144,7 +143,9 @@ fn forwarders(reader: &mut Reader<'_>) -> Vec<Forwarder> {
     forwarders
 }
 
+/// `ADDRESS[@PORT][#NAME]`: the name is for TLS, which is not spoken here.
 fn forwarder(word: &str) -> Option<Forwarder> {
+    let word = word.split_once('#').map_or(word, |(place, _)| place);
     let (address, port_text) =
         word.split_once('@').map_or((word, None), |(address, port)| (address, Some(port)));
     let port = port_text.map_or(Some(None), |text| port(text).map(Some))?;

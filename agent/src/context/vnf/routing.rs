@@ -1,12 +1,16 @@
 //! Forwarding and NAT: `ONEAPP_VNF_ROUTER4_*`, `ONEAPP_VNF_NAT4_*`.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
 
 use super::super::Nic;
 use super::super::forms::port;
 use super::super::placeholder;
 use super::super::reader::Reader;
 use super::index_in;
+use super::vrrp::VrrpConfig;
 
 /// Which NICs forward packets.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -20,6 +24,8 @@ pub struct RouterConfig {
 pub struct NatConfig {
     /// NICs by index; what leaves by them takes their address.
     pub outward: Vec<u8>,
+    /// Where sessions shall outlive a failover: which address what leaves by a NIC takes, a virtual one, by NIC.
+    pub synced: Option<BTreeMap<u8, Ipv4Addr>>,
     /// Port forwards by their number.
     pub forwards: Vec<Forward>,
 }
@@ -27,8 +33,8 @@ pub struct NatConfig {
 /// A port forward, TCP and UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward {
-    /// To which address it was sent; `None`: to any.
-    pub to: Option<Ipv4Addr>,
+    /// To which address, or to which network's, it was sent; `None`: to any.
+    pub to: Option<Ipv4Net>,
     /// To which port.
     pub port: u16,
     /// Where it goes instead.
@@ -45,14 +51,42 @@ pub(super) fn read_router(reader: &mut Reader<'_>, nics: &[Nic]) -> RouterConfig
     RouterConfig { forwarding: chosen(reader, "ONEAPP_VNF_ROUTER4_INTERFACES", true, nics) }
 }
 
-pub(super) fn read_nat(reader: &mut Reader<'_>, nics: &[Nic]) -> Option<NatConfig> {
+pub(super) fn read_nat(reader: &mut Reader<'_>, nics: &[Nic], vrrp: &VrrpConfig) -> Option<NatConfig> {
     if !reader.flag("ONEAPP_VNF_NAT4_ENABLED", false) {
         return None;
     }
-    Some(NatConfig {
-        outward: chosen(reader, "ONEAPP_VNF_NAT4_INTERFACES_OUT", false, nics),
-        forwards: forwards(reader, nics),
-    })
+    let outward = chosen(reader, "ONEAPP_VNF_NAT4_INTERFACES_OUT", false, nics);
+    let synced = synced(reader, nics, vrrp, &outward);
+    Some(NatConfig { synced, outward, forwards: forwards(reader, nics) })
+}
+
+/// The first virtual address of each NIC. One's own address does not move, and neither do sessions that took it.
+fn synced(
+    reader: &mut Reader<'_>,
+    nics: &[Nic],
+    vrrp: &VrrpConfig,
+    outward: &[u8],
+) -> Option<BTreeMap<u8, Ipv4Addr>> {
+    let name = "ONEAPP_VNF_NAT4_CONNTRACK_SYNC";
+    if !reader.flag(name, false) {
+        return None;
+    }
+    if vrrp.instances.is_empty() {
+        reader.warn(name, "no interface runs VRRP, so there is nobody to tell sessions to: it has no effect");
+        return None;
+    }
+    let carried = |nic: u8| {
+        let vips = vrrp.instances.iter().flat_map(|instance| &instance.vips);
+        vips.filter(move |vip| vip.nic == nic).map(|vip| vip.ip).next()
+    };
+    for nic in nics.iter().filter(|nic| outward.contains(&nic.index) && carried(nic.index).is_none()) {
+        let message = format!(
+            "{} has no virtual address: what leaves by it takes this VM's own, and does not outlive a failover",
+            nic.name()
+        );
+        reader.warn(name, message);
+    }
+    Some(outward.iter().filter_map(|nic| Some((*nic, carried(*nic)?))).collect())
 }
 
 fn chosen(reader: &mut Reader<'_>, name: &str, unset_is_all: bool, nics: &[Nic]) -> Vec<u8> {
@@ -63,7 +97,7 @@ fn chosen(reader: &mut Reader<'_>, name: &str, unset_is_all: bool, nics: &[Nic])
     chosen
 }
 
-const FORWARD_FORM: &str = "expected [DEST:]PORT:NEWDEST[:NEWPORT], with IPv4 addresses, ports from 1 to 65535, and DEST an address or a placeholder such as <ETH0_EP0>";
+const FORWARD_FORM: &str = "expected [DEST:]PORT:NEWDEST[:NEWPORT], with IPv4 addresses, ports from 1 to 65535, and DEST an address, a network or a placeholder such as <ETH0_EP0>";
 
 fn forwards(reader: &mut Reader<'_>, nics: &[Nic]) -> Vec<Forward> {
     let prefix = "ONEAPP_VNF_NAT4_PORT_FWD";
@@ -78,7 +112,8 @@ fn forwards(reader: &mut Reader<'_>, nics: &[Nic]) -> Vec<Forward> {
     for (_, name) in names {
         let Some(forward) = reader.parse(name, FORWARD_FORM, |text| forward(text, nics)) else { continue };
         let caught = |earlier: &&Forward| {
-            earlier.port == forward.port && (earlier.to.is_none() || earlier.to == forward.to)
+            let holds = |net: Ipv4Net| forward.to.is_some_and(|to| net.contains(&to));
+            earlier.port == forward.port && earlier.to.is_none_or(holds)
         };
         if let Some(earlier) = forwards.iter().find(caught).filter(|earlier| **earlier != forward) {
             let message = format!(
@@ -107,11 +142,8 @@ fn forward(text: &str, nics: &[Nic]) -> Option<Forward> {
     }
     let to = match parts.first()? {
         first if port(first).is_some() => None,
-        first => Some(if placeholder::is_placeholder(first) {
-            placeholder::resolve(nics, first)?
-        } else {
-            first.parse().ok()?
-        }),
+        first if placeholder::is_placeholder(first) => Some(placeholder::resolve(nics, first)?.into()),
+        first => Some(first.parse().or_else(|_| first.parse::<Ipv4Addr>().map(Ipv4Net::from)).ok()?.trunc()),
     };
     let mut rest = parts.into_iter().skip(usize::from(to.is_some()));
     let forward = Forward {
@@ -131,6 +163,7 @@ mod tests {
     fn forwards_have_four_forms() {
         let parsed =
             |text| forward(text, &[]).map(|f| (f.to.is_some(), f.port, f.target.octets()[3], f.target_port));
+        assert_eq!(parsed("14.15.16.17/24:1234:10.11.12.13"), Some((true, 1234, 13, None)));
         assert_eq!(parsed("14.15.16.17:1234:10.11.12.13:4321"), Some((true, 1234, 13, Some(4321))));
         assert_eq!(parsed("14.15.16.17:1234:10.11.12.13"), Some((true, 1234, 13, None)));
         assert_eq!(parsed("1234:10.11.12.13:4321"), Some((false, 1234, 13, Some(4321))));

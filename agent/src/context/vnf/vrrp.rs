@@ -7,6 +7,8 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
+
 use super::super::Nic;
 use super::super::forms::number;
 use super::super::reader::Reader;
@@ -70,6 +72,11 @@ impl Vrid {
     /// Reads 1 to 255.
     pub fn parse(text: &str) -> Option<Self> {
         number(text, 1, 255).and_then(|id| u8::try_from(id).ok()).map(Self)
+    }
+
+    /// The number.
+    pub fn get(self) -> u8 {
+        self.0
     }
 
     /// The old appliance's way from a service's or VM's ID to a VRID.
@@ -136,23 +143,34 @@ impl Candidate<'_> {
 }
 
 pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> VrrpConfig {
-    let mut indices: Vec<u8> = reader
-        .interfaces("ONEAPP_VNF_KEEPALIVED_INTERFACES", true, nics)
-        .into_iter()
-        .map(|selected| selected.nic)
-        .collect();
-    indices.dedup();
+    let mut chosen: Vec<&Nic> = Vec::new();
+    for selected in reader.interfaces("ONEAPP_VNF_KEEPALIVED_INTERFACES", true, nics) {
+        let fresh = nics.iter().find(|nic| nic.index == selected.nic && !chosen.contains(nic));
+        chosen.extend(fresh);
+    }
     let default = default_vrid(reader);
-    let candidates: Vec<Candidate<'_>> = nics
-        .iter()
-        .filter(|nic| indices.contains(&nic.index))
-        .map(|nic| candidate(reader, nic, default))
-        .collect();
+    let candidates: Vec<Candidate<'_>> =
+        chosen.into_iter().map(|nic| candidate(reader, nic, default)).collect();
     tell_overlaps(reader, nics);
+    tell_strays(reader, nics);
     tell_uncarried(reader, nics, &candidates);
-    let unicast = reader.flag("ONEAPP_VNF_KEEPALIVED_UNICAST", false);
+    let unicast = unicast(reader);
     let floating = candidates.iter().filter(|c| c.nic.ip.is_none()).map(|c| c.nic.index).collect();
     VrrpConfig { instances: instances(reader, &candidates), floating, unicast }
+}
+
+/// OneGate names fellows to the VMs of a service only.
+fn unicast(reader: &mut Reader<'_>) -> bool {
+    let name = "ONEAPP_VNF_KEEPALIVED_UNICAST";
+    let is_wished = reader.flag(name, false);
+    let has_service = reader.text("SERVICE_ID").is_some();
+    if is_wished && !has_service {
+        reader.warn(
+            name,
+            "this VM is in no service (no SERVICE_ID), so nobody names its peers: multicast is used",
+        );
+    }
+    is_wished && has_service
 }
 
 /// `SERVICE_ID % 255 + 1`, else `VMID % 255 + 1`, else 1, unless a VRID is given.
@@ -285,6 +303,21 @@ fn tell_overlaps(reader: &mut Reader<'_>, nics: &[Nic]) {
         }
         if let Some(owner) = nics.iter().find(|owner| owner.ip == Some(*ip)) {
             let message = format!("{ip} is this VM's own address on {}, too: it will not move", owner.name());
+            reader.warn(&variable(nic, *n), message);
+        }
+    }
+}
+
+/// An address beside its NIC's network can be meant (hosts reach it by a route), but a slip of the pen is likelier.
+fn tell_strays(reader: &mut Reader<'_>, nics: &[Nic]) {
+    for nic in nics {
+        let Some(network) = nic.ip.and_then(|ip| Ipv4Net::new(ip, nic.prefix).ok()) else { continue };
+        for (n, ip, _) in nic.vips.iter().filter(|(_, ip, _)| !network.contains(ip)) {
+            let network = network.trunc();
+            let message = format!(
+                "{ip} is not in {}'s network {network}: its neighbours there will not find it",
+                nic.name()
+            );
             reader.warn(&variable(nic, *n), message);
         }
     }

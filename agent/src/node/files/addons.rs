@@ -1,6 +1,10 @@
 //! The enabled add-ons as manifests: the catalogue's data, filled in with the context's values and the service's shape.
 
-use super::catalogue::{Addon, Manifest, Workload, catalogue};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::catalogue::{Addon, Device, Manifest, Workload, catalogue};
 use super::template::{Values, filled};
 use super::yaml::{Map, Yaml, document, map, stream};
 use super::{Shape, chart_config, manifest, secret_manifest};
@@ -42,6 +46,14 @@ pub(super) fn modules(config: &Config, role: &Role) -> Vec<&'static str> {
     let values = values(config, &Shape::default());
     let here = enabled(&values).filter(|addon| runs_on(addon, role));
     here.flat_map(|addon| addon.node.modules.iter().map(String::as_str)).collect()
+}
+
+/// What the enabled add-ons must find on a node of this role.
+pub fn devices(config: &Config, role: &Role) -> impl Iterator<Item = &'static Device> {
+    let values = values(config, &Shape::default());
+    let here: Vec<&Addon> = enabled(&values).filter(|addon| runs_on(addon, role)).collect();
+    let is_wanted = move |device: &&Device| !device.unless.iter().any(|name| is_on(&values, name));
+    here.into_iter().flat_map(|addon| &addon.node.devices).filter(is_wanted)
 }
 
 /// Archives of images that a node of this role wants for its add-ons, without `.tar.zst`.
@@ -106,8 +118,30 @@ fn computed(config: &Config, shape: &Shape) -> Values {
         ("http_node_port", node_port(node.lb[3].port, 80).into()),
         ("cluster_name", service.into()),
         ("storage_directory", node.storage.mountpoint.as_str().into()),
+        ("net_stack", net_stack(&node.cluster_cidr).into()),
+        ("pod_cidr", joined(node.cluster_cidr.iter()).into()),
+        ("pod_gateway", joined(node.cluster_cidr.iter().filter_map(gateway)).into()),
+        ("service_cidr", joined(node.service_cidr.iter()).into()),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Kube-OVN's word for the families of the pods' networks.
+fn net_stack(networks: &[IpNet]) -> &'static str {
+    match networks {
+        [IpNet::V6(_)] => "ipv6",
+        [_] | [] => "ipv4",
+        [..] => "dual_stack",
+    }
+}
+
+/// The first address of a network behind its own.
+fn gateway(network: &IpNet) -> Option<IpAddr> {
+    network.hosts().find(|ip| *ip != network.network())
+}
+
+fn joined<T: ToString>(items: impl Iterator<Item = T>) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(",")
 }
 
 /// Where the ingress listens on each node: 32000 above the vnf's port, which is what workers publish (contract.md 1.1);
@@ -118,9 +152,12 @@ fn node_port(port: u16, usual: u16) -> u32 {
 }
 
 fn enabled(values: &Values) -> impl Iterator<Item = &'static Addon> {
-    catalogue().iter().filter(|addon| {
-        addon.enable.iter().any(|name| values.get(name).is_some_and(|value| *value != Yaml::Flag(false)))
-    })
+    catalogue().iter().filter(|addon| addon.enable.iter().any(|name| is_on(values, name)))
+}
+
+/// A flag by YES, another variable by a value.
+fn is_on(values: &Values, name: &str) -> bool {
+    values.get(name).is_some_and(|value| *value != Yaml::Flag(false))
 }
 
 fn runs_on(addon: &Addon, role: &Role) -> bool {
@@ -150,21 +187,22 @@ fn files(addon: &Addon, values: &Values, airgapped: bool) -> Vec<FileSpec> {
 }
 
 fn helm_chart(chart: &super::catalogue::Chart) -> Map {
+    let mut spec = map([
+        ("repo", chart.repo.as_str().into()),
+        ("chart", chart.chart.as_str().into()),
+        ("version", chart.version.as_str().into()),
+        ("targetNamespace", chart.namespace.as_str().into()),
+        ("createNamespace", true.into()),
+    ]);
+    if chart.bootstrap {
+        // The job that installs it runs on a server's own network and tolerates a node without one.
+        spec.push(("bootstrap".into(), true.into()));
+    }
     map([
         ("apiVersion", "helm.cattle.io/v1".into()),
         ("kind", "HelmChart".into()),
         ("metadata", [("name", chart.release.as_str().into()), ("namespace", "kube-system".into())].into()),
-        (
-            "spec",
-            [
-                ("repo", chart.repo.as_str().into()),
-                ("chart", chart.chart.as_str().into()),
-                ("version", chart.version.as_str().into()),
-                ("targetNamespace", chart.namespace.as_str().into()),
-                ("createNamespace", true.into()),
-            ]
-            .into(),
-        ),
+        ("spec", Yaml::Map(spec)),
     ])
 }
 

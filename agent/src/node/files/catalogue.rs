@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+pub use crate::facts::Workload;
+
 /// An add-on.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +40,7 @@ pub struct Addon {
     /// What a node needs for it.
     #[serde(default)]
     pub node: Preparation,
-    /// What proves that it works.
+    /// What proves that it works: healthy when all its Pods are available.
     pub healthy: Vec<Workload>,
     /// Variables that only this add-on reads.
     #[serde(default)]
@@ -59,6 +61,9 @@ pub struct Chart {
     pub version: String,
     /// Where its objects live; created.
     pub namespace: String,
+    /// It is installed before the cluster has a network.
+    #[serde(default)]
+    pub bootstrap: bool,
     /// Values; `${NAME}` stands for a variable or a computed value.
     #[serde(default)]
     pub values: toml::Table,
@@ -108,18 +113,21 @@ pub struct Preparation {
     /// Arguments of the kubelet, on every node.
     #[serde(default)]
     pub kubelet: Vec<String>,
+    /// What must be there before the add-on can work.
+    #[serde(default)]
+    pub devices: Vec<Device>,
 }
 
-/// A workload that is healthy when all its Pods are available.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// Something of the machine that no add-on can bring along.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Workload {
-    /// Deployment, DaemonSet or StatefulSet.
-    pub kind: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
+pub struct Device {
+    /// Absolute path.
+    pub path: String,
+    /// Not needed if this variable is on.
+    pub unless: Option<String>,
+    /// What to do where it is missing; completes "there is no PATH here: ".
+    pub hint: String,
 }
 
 /// A variable that only one add-on reads.
@@ -149,6 +157,10 @@ pub enum VariableKind {
     Flag,
     /// An HTTP URL.
     Url,
+    /// A version of RKE2.
+    Version,
+    /// A channel of RKE2's releases.
+    Channel,
 }
 
 /// The files, in the order in which `status` lists them.
@@ -167,6 +179,7 @@ pub(super) const SOURCES: &[(&str, &str)] = &[
     ("nvidia-device-plugin", include_str!("../../../../appliance-build/addons/nvidia-device-plugin.toml")),
     ("kubevirt", include_str!("../../../../appliance-build/addons/kubevirt.toml")),
     ("piraeus", include_str!("../../../../appliance-build/addons/piraeus.toml")),
+    ("kube-ovn", include_str!("../../../../appliance-build/addons/kube-ovn.toml")),
 ];
 
 static CATALOGUE: LazyLock<Vec<Addon>> = LazyLock::new(|| {

@@ -17,10 +17,15 @@ const LONGHORN_DISK: &str = "node.longhorn.io/create-default-disk=true";
 
 /// The file's text.
 pub(super) fn render(config: &Config, role: &Role, pinned: &Pinned, entry: &Entry, shape: &Shape) -> String {
+    document(&settings(config, role, pinned, entry, shape))
+}
+
+/// The agent's own settings and the user's.
+pub(super) fn settings(config: &Config, role: &Role, pinned: &Pinned, entry: &Entry, shape: &Shape) -> Map {
     let own = own(config, role, pinned, entry, shape);
-    let Some(extra) = &config.node.extra_config else { return document(&own) };
+    let Some(extra) = &config.node.extra_config else { return own };
     // What contradicts was refused where the context was read; were something left, the node comes up without.
-    document(&merge_extra(own.clone(), extra.expose(), *role == Role::Master).unwrap_or(own))
+    merge_extra(own.clone(), extra.expose(), *role == Role::Master).unwrap_or(own)
 }
 
 /// The agent's own settings.

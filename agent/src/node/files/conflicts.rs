@@ -26,6 +26,14 @@ pub fn conflicts(config: &Config) -> Vec<Problem> {
                 .into(),
         });
     }
+    if node.cni != "none" && node.addons.get("ONEAPP_K8S_KUBE_OVN_ENABLED") == Some(&Yaml::Flag(true)) {
+        problems.push(Problem {
+            variable: "ONEAPP_K8S_CNI_PLUGIN".into(),
+            value: node.cni.clone(),
+            expected: "expected none, for ONEAPP_K8S_KUBE_OVN_ENABLED is YES: a cluster has one network"
+                .into(),
+        });
+    }
     let taken = taken(node, nics);
     if node.metallb && node.metallb_config.is_none() {
         pools_apart(&mut problems, node, &taken);

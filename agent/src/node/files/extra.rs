@@ -127,6 +127,12 @@ fn argument(item: &Yaml) -> Option<&str> {
     text.split_once('=').map(|(name, _)| name)
 }
 
+/// True if the user asks RKE2 for a hardened node (`profile: cis`): it then checks the machine before it starts.
+pub(super) fn is_hardened(config: &Config) -> bool {
+    let extra = config.node.extra_config.as_ref().and_then(|text| parse(text.expose()).ok());
+    extra.is_some_and(|extra| extra.get("profile").is_some_and(Value::is_string))
+}
+
 /// `registries.yaml` as the user wrote it, its last line ended.
 ///
 /// # Errors
@@ -151,7 +157,7 @@ fn parse(text: &str) -> Result<Value, String> {
     })
 }
 
-fn from_json(value: &Value) -> Yaml {
+pub(super) fn from_json(value: &Value) -> Yaml {
     match value {
         Value::Null => Yaml::Null,
         Value::Bool(flag) => Yaml::Flag(*flag),

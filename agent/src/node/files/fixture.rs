@@ -69,16 +69,14 @@ fn node() -> NodeConfig {
         node_nic: None,
         publish_kubeconfig: PublishKubeconfig::No,
         external_lb: false,
+        follow_context: true,
+        join_batch: 50,
         lb: [lb(Some("<ETH0_EP0>"), 9345), lb(Some("<ETH0_EP0>"), 6443), lb(None, 443), lb(None, 80)],
         vnf_dns: true,
         fallback_gw: None,
         fallback_dns: None,
         token_mode: TokenMode::Sealed,
-        storage: StorageConfig {
-            device: None,
-            filesystem: "xfs".into(),
-            mountpoint: "/var/lib/longhorn".into(),
-        },
+        storage: StorageConfig::default(),
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod addons;
 mod catalogue;
+mod changes;
 mod cni;
 mod config;
 mod conflicts;
@@ -19,13 +20,14 @@ pub mod yaml;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-pub use addons::workloads;
-pub use catalogue::{Addon, Variable, VariableKind, Workload, catalogue};
+pub use addons::{devices, workloads};
+pub use catalogue::{Addon, Device, Variable, VariableKind, Workload, catalogue};
+pub use changes::{Changes, changes};
 pub use config::ROLE_LABEL;
 pub use config::{OnDisk, on_disk};
 pub use conflicts::conflicts;
 pub use extra::{EXTRA_CONFIG, merge_extra, refused, registries};
-pub use host::{PARAMETERS, host};
+pub use host::{host, parameters};
 pub use links::{Link, links};
 
 use crate::context::Config;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::facts::KubernetesNode;
+use crate::facts::{KubernetesNode, Replicas};
 
 /// The Lease's name; its name space is kube-system.
 pub const LEASE: &str = "oneke-agent";
@@ -47,17 +47,74 @@ struct NodeCondition {
 impl NodeAnswer {
     /// A node whose kubelet has told nothing yet is not ready.
     pub fn into_node(self) -> KubernetesNode {
-        let name = self.metadata.name;
-        match self.status.conditions.into_iter().find(|condition| condition.kind == "Ready") {
-            Some(condition) => {
-                let ready = condition.status == "True";
-                KubernetesNode {
-                    name,
-                    ready,
-                    message: format!("{}: {}", condition.reason, condition.message),
-                }
+        let find = |kind: &str| self.status.conditions.iter().find(|condition| condition.kind == kind);
+        let ready = find("Ready");
+        let message = ready
+            .map_or("the kubelet has not reported yet".into(), |it| format!("{}: {}", it.reason, it.message));
+        // The kubelet's own words while no CNI has come up ("container runtime network not ready"); networks that
+        // program routes say it in a condition of their own.
+        let no_cni = ready.filter(|it| it.status != "True" && it.message.contains("NetworkReady=false"));
+        let unavailable = find("NetworkUnavailable").filter(|it| it.status == "True");
+        KubernetesNode {
+            ready: ready.is_some_and(|it| it.status == "True"),
+            silent: ready.is_some_and(|it| it.status == "Unknown"),
+            no_network: no_cni.or(unavailable).map(|it| it.message.clone()),
+            voter: find("EtcdIsVoter").map(|it| it.status == "True"),
+            name: self.metadata.name.clone(),
+            message,
+        }
+    }
+}
+
+/// A Deployment, StatefulSet or DaemonSet, as far as it is read.
+#[derive(Deserialize)]
+pub struct WorkloadAnswer {
+    #[serde(default)]
+    metadata: Generation,
+    #[serde(default)]
+    spec: WorkloadSpec,
+    #[serde(default)]
+    status: WorkloadStatus,
+}
+
+#[derive(Deserialize, Default)]
+struct Generation {
+    #[serde(default)]
+    generation: i64,
+}
+
+#[derive(Deserialize, Default)]
+struct WorkloadSpec {
+    replicas: Option<u32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct WorkloadStatus {
+    #[serde(default)]
+    observed_generation: i64,
+    #[serde(default)]
+    available_replicas: u32,
+    #[serde(default)]
+    desired_number_scheduled: u32,
+    #[serde(default)]
+    number_available: u32,
+}
+
+impl WorkloadAnswer {
+    /// How many Pods are wanted and available. A status older than the workload's last change counts nothing: a new
+    /// DaemonSet wants no Pod until its controller has looked.
+    pub fn into_replicas(self, kind: &str) -> Replicas {
+        let Self { metadata, spec, status } = self;
+        if status.observed_generation < metadata.generation {
+            return Replicas { wanted: 1, available: 0 };
+        }
+        match kind {
+            "DaemonSet" => {
+                Replicas { wanted: status.desired_number_scheduled, available: status.number_available }
             }
-            None => KubernetesNode { name, ready: false, message: "the kubelet has not reported yet".into() },
+            // One is what Kubernetes takes for a count that is not given.
+            _ => Replicas { wanted: spec.replicas.unwrap_or(1), available: status.available_replicas },
         }
     }
 }
@@ -126,6 +183,42 @@ mod tests {
         assert_eq!(with("True").message, "KubeletReady: kubelet is posting");
         assert!(!node(r#"{"metadata":{"name":"new"}}"#).ready);
         assert!(serde_json::from_str::<NodeAnswer>("{}").is_err());
+    }
+
+    #[test]
+    fn a_node_tells_of_its_network_its_kubelet_and_etcd() {
+        let told = |conditions: &str| {
+            node(&format!(r#"{{"metadata":{{"name":"n"}},"status":{{"conditions":[{conditions}]}}}}"#))
+        };
+        let new = told(
+            r#"{"type":"Ready","status":"False","reason":"KubeletNotReady","message":"container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady"}"#,
+        );
+        assert!(new.no_network.is_some() && !new.silent && new.voter.is_none());
+        let member = told(
+            r#"{"type":"Ready","status":"True","message":"ok"},{"type":"NetworkUnavailable","status":"True","message":"no route"},
+               {"type":"EtcdIsVoter","status":"False","message":"learner"}"#,
+        );
+        assert_eq!(member.no_network.as_deref(), Some("no route"));
+        assert_eq!(member.voter, Some(false));
+        let gone =
+            told(r#"{"type":"Ready","status":"Unknown","message":"Kubelet stopped posting node status."}"#);
+        assert!(gone.silent && !gone.ready && gone.no_network.is_none());
+    }
+
+    #[test]
+    fn pods_are_counted_as_their_controller_saw_them() {
+        let replicas = |kind: &str, json: &str| {
+            let Replicas { wanted, available } =
+                serde_json::from_str::<WorkloadAnswer>(json).unwrap().into_replicas(kind);
+            (wanted, available)
+        };
+        let deployment = r#"{"metadata":{"generation":2},"spec":{"replicas":2},"status":{"observedGeneration":2,"availableReplicas":1}}"#;
+        assert_eq!(replicas("Deployment", deployment), (2, 1));
+        let older = deployment.replace("\"generation\":2", "\"generation\":3");
+        assert_eq!(replicas("Deployment", &older), (1, 0));
+        let daemons = r#"{"status":{"desiredNumberScheduled":3,"numberAvailable":3}}"#;
+        assert_eq!(replicas("DaemonSet", daemons), (3, 3));
+        assert_eq!(replicas("StatefulSet", "{}"), (1, 0));
     }
 
     #[test]

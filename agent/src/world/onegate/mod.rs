@@ -4,6 +4,7 @@
 //! header that is marked sensitive, and nowhere else. TLS is verified unless the context says otherwise by name.
 
 mod fault;
+mod networks;
 mod readings;
 mod transport;
 
@@ -170,7 +171,7 @@ impl Client {
 
     /// `GET /vrouter`: the virtual router that this VM is of.
     pub async fn get_vrouter(&self) -> Result<VRouter, OneGateError> {
-        self.asked(&self.read(&["vrouter"], Count::Others), VRouter::from_json).await
+        self.asked(&self.dear(&["vrouter"], Count::Others), VRouter::from_json).await
     }
 
     /// `GET /vnet/ID`: a network of this virtual router; extended: with the attributes of its backends.
@@ -226,7 +227,7 @@ impl Client {
         }
     }
 
-    /// Goes through OneFlow or to another VM.
+    /// Goes through OneFlow, to another VM, or to what several VMs share.
     fn dear(&self, segments: &[&str], count: Count) -> Call {
         let within = self.transport.limits().dear;
         Call { within, repeat: Repeat::HarmlessThroughOneFlow, ..self.read(segments, count) }

@@ -163,6 +163,9 @@ impl Cloud {
             let text = format!("Virtual Network {number} cannot be retrieved from Virtual router {router}.");
             return Err(refused(text));
         }
+        if self.faults.unreadable_networks.contains(&number) {
+            return Err(Response::new(500, "Internal server error"));
+        }
         let routers = self.virtual_routers.keys().filter(|router| uses(**router));
         let spec = &network.spec;
         Ok(json(&NetworkEnvelope {

@@ -178,7 +178,7 @@ impl Deployed {
         let link = |n: usize| {
             let mac = links.get(&format!("ETH{n}_MAC"))?.to_owned();
             let ip = links.get(&format!("ETH{n}_IP")).and_then(|ip| ip.parse().ok());
-            let addresses = ip.map(|ip| (ip, 24)).into_iter().collect();
+            let addresses = ip.map(|ip| (ip, 16)).into_iter().collect();
             Some(Link { name: format!("eth{n}"), mac, running: true, addresses })
         };
         let facts = Facts {
@@ -186,8 +186,8 @@ impl Deployed {
             wall: 1_790_000_001,
             context: Observed::Known(Secret::new(start.context_sh.clone())),
             entropy: Secret::new("5".repeat(64)),
-            me: reading(me),
-            service: if role == "master" { reading(service.clone()) } else { Reading::default() },
+            me: Reading::of(me, NOW),
+            service: if role == "master" { Reading::of(service.clone(), NOW) } else { Reading::default() },
             links: Observed::Known((0..4).filter_map(link).collect()),
             kubernetes: Memory::member(&name, NOW),
             ..Facts::default()
@@ -198,10 +198,6 @@ impl Deployed {
         let there = [node::ETCD, node::KUBELET].map(str::to_owned).into();
         Ok(Memory::new(facts, files.into(), there))
     }
-}
-
-fn reading<T>(value: T) -> Reading<T> {
-    Reading { last: Observed::Known(value), at: Some(NOW), fault: None }
 }
 
 /// What a working node publishes.

@@ -1,6 +1,5 @@
-//! Golden cases: `tests/cases/vnf/NAME/` holds `context.sh`, perhaps OneGate's answers `vm.json`, `service.json` and
-//! `vnet.json`, and
-//! under `expected/` every file at its path, and `said`: problems, warnings, other effects, conditions, reads.
+//! Golden cases: `tests/cases/vnf/NAME/` holds `context.sh`, perhaps OneGate's answers `vm.json`, `service.json`,
+//! `vrouter.json` and `vnet/ID.json` (a network of the router that has none could not be read), and under `expected/` every file at its path, and `said`: problems, warnings, other effects, conditions, reads.
 //! `UPDATE_EXPECT=1` rewrites `expected/`; the diff is for people to judge.
 #![expect(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
 #![expect(clippy::disallowed_methods, reason = "a test reads its cases, and rewrites them when asked")]
@@ -9,8 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use oneke_agent::plan::Effect;
-use oneke_agent::service::{Service, VNet, Vm};
+use oneke_agent::plan::{Effect, Reads};
+use oneke_agent::service::{Networks, Service, VNet, VRouter, Vm};
 
 use super::machine::Machine;
 use super::owners;
@@ -73,9 +72,10 @@ fn render(case: &Path) -> BTreeMap<String, String> {
     };
     read("vm.json").into_iter().for_each(|text| machine.told_me(Vm::from_json(&text).unwrap()));
     read("service.json").into_iter().for_each(|text| machine.told(Service::from_json(&text).unwrap()));
-    read("vnet.json")
-        .into_iter()
-        .for_each(|text| machine.told_networks(vec![VNet::from_json(&text).unwrap()]));
+    let networks = networks(case);
+    if networks != Networks::default() {
+        machine.told_networks(networks);
+    }
     let decision = machine.settle();
     let mut said = String::new();
     machine.config.warnings.iter().for_each(|warning| writeln!(said, "warning    {warning}").unwrap());
@@ -90,9 +90,30 @@ fn render(case: &Path) -> BTreeMap<String, String> {
         }
     }
     decision.conditions.iter().for_each(|condition| writeln!(said, "condition  {condition}").unwrap());
-    writeln!(said, "reads      me {:?}, service {:?}", decision.reads.me, decision.reads.service).unwrap();
+    writeln!(said, "reads      {}", reads(&decision.reads)).unwrap();
     made.insert("said".to_owned(), said);
     made
+}
+
+/// What is read, and how often at least.
+fn reads(reads: &Reads) -> String {
+    let networks = reads.networks.map_or(String::new(), |networks| format!(", networks {networks:?}"));
+    format!("me {:?}, service {:?}{networks}", reads.me, reads.service)
+}
+
+/// What a virtual router was told of its networks.
+fn networks(case: &Path) -> Networks {
+    let router = std::fs::read_to_string(case.join("vrouter.json")).ok();
+    let router = router.map(|text| VRouter::from_json(&text).unwrap());
+    let read: BTreeMap<u32, VNet> = read_tree(&case.join("vnet"))
+        .values()
+        .map(|text| VNet::from_json(text).unwrap())
+        .map(|network| (network.id, network))
+        .collect();
+    let wanted = router.as_ref().map(VRouter::networks).unwrap_or_default();
+    let lost = wanted.into_iter().filter(|id| !read.contains_key(id));
+    let unread = lost.map(|id| format!("could not GET /vnet/{id}: 500")).collect();
+    Networks { router, read: read.into_values().collect(), unread }
 }
 
 /// All files below a directory, by their relative path.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use oneke_agent::context::{Config, Problem, Vars};
 use oneke_agent::driver::Interests;
-use oneke_agent::facts::{Active, Facts, File, HaproxyStats, Link, Observed, Unit};
+use oneke_agent::facts::{Active, Facts, File, HaproxyStats, Link, Observed, Reading, Unit};
 use oneke_agent::plan::{Decision, Effect, Secret, Status};
-use oneke_agent::service::{Role, Service, VNet, Vm};
+use oneke_agent::service::{Networks, Role, Service, Vm};
 use oneke_agent::vnf::{self, haproxy};
 
 /// Passes after which a decision that does not come to rest is a fault.
@@ -25,7 +25,12 @@ impl Machine {
     pub fn new(context: &str) -> Result<Self, Vec<Problem>> {
         let vars = Vars::parse(context).expect("the case's context is a list of NAME='value'");
         let config = Config::read(&vars, Some(Role::Vnf))?;
-        let mut facts = Facts { now: Duration::from_secs(100), wall: 1_763_715_600, ..Facts::default() };
+        let mut facts = Facts {
+            now: Duration::from_secs(100),
+            wall: 1_763_715_600,
+            heard: Observed::Absent,
+            ..Facts::default()
+        };
         let mut links: Vec<Link> = config
             .nics
             .iter()
@@ -38,29 +43,24 @@ impl Machine {
             .collect();
         links.insert(0, Link { name: "lo".into(), mac: String::new(), running: true, addresses: vec![] });
         facts.links = Observed::Known(links);
-        facts.me.last = Observed::Known(vm_of_role("vnf", config.vm.map_or(0, |vm| vm.0)));
-        facts.me.at = Some(facts.now);
+        facts.me = Reading::of(vm_of_role("vnf", config.vm.map_or(0, |vm| vm.0)), facts.now);
         facts.haproxy = Observed::Absent;
         Ok(Self { config, facts, done: Vec::new() })
     }
 
     /// What OneGate told of the service, just now.
     pub fn told(&mut self, service: Service) {
-        self.facts.service.last = Observed::Known(service);
-        self.facts.service.at = Some(self.facts.now);
-        self.facts.service.fault = None;
+        self.facts.service = Reading::of(service, self.facts.now);
     }
 
     /// What OneGate told of this virtual router's networks, just now.
-    pub fn told_networks(&mut self, networks: Vec<VNet>) {
-        self.facts.networks.last = Observed::Known(networks);
-        self.facts.networks.at = Some(self.facts.now);
+    pub fn told_networks(&mut self, networks: Networks) {
+        self.facts.networks = Reading::of(networks, self.facts.now);
     }
 
     /// What OneGate told of this VM, just now.
     pub fn told_me(&mut self, vm: Vm) {
-        self.facts.me.last = Observed::Known(vm);
-        self.facts.me.at = Some(self.facts.now);
+        self.facts.me = Reading::of(vm, self.facts.now);
     }
 
     /// Time passes.

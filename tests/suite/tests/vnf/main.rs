@@ -3,7 +3,11 @@
 
 mod golden;
 mod machine;
+mod neighbours;
 mod owners;
+mod router;
 mod running;
 mod scenarios;
+mod sessions;
+mod unicast;
 mod upkeep;

@@ -1,4 +1,5 @@
-//! A rendered file counts only when its owner accepts it: `haproxy -c`, `keepalived -t`, `nft -c`, `unbound-checkconf`.
+//! A rendered file counts only when its owner accepts it: `haproxy -c`, `keepalived -t`, `nft -c`, `unbound-checkconf`;
+//! conntrackd has no checker, so it runs for a second.
 //!
 //! Keepalived looks for the interfaces that the file names, so each check runs in a network namespace that has them.
 //! That needs root; without root or without the programs the checks are left out, and say so, unless `ONEKE_OWNERS=1`
@@ -11,6 +12,7 @@ use std::process::Command;
 /// One shell for all cases: `$1` and so on are their directories. Keepalived's status 5 is acceptance with warnings.
 const SCRIPT: &str = r#"
 mount -t tmpfs tmpfs /etc/keepalived
+mount -t tmpfs tmpfs /run
 ip link set lo up
 for n in 0 1 2 3 4 5; do ip link add eth$n type veth peer name peer$n; ip link set eth$n up; done
 for case; do
@@ -20,6 +22,15 @@ for case; do
   [ ! -e etc/haproxy/haproxy.cfg ] || accept haproxy haproxy -c -q -f etc/haproxy/haproxy.cfg
   [ ! -e etc/nftables.d/oneke.nft ] || accept nft nft -c -f etc/nftables.d/oneke.nft
   [ ! -e etc/unbound/unbound.conf.d/oneke.conf ] || accept unbound unbound-checkconf etc/unbound/unbound.conf.d/oneke.conf
+  conntrackd=etc/conntrackd/conntrackd.conf
+  [ ! -e $conntrackd ] || {
+    own=$(awk '/^    (UDP|Multicast)/ { inside = 1 } inside && /IPv4_(interface|address) 1/ { print $2; exit }' $conntrackd)
+    nic=$(awk '$1 == "Interface" { print $2 }' $conntrackd)
+    ip addr add $own/24 dev $nic
+    out=$(timeout 1 conntrackd -C $conntrackd 2>&1); status=$?
+    [ $status = 124 ] || echo "== $case: conntrackd: status $status: $out"
+    rm -f /run/conntrackd.*
+    ip addr del $own/24 dev $nic; }
   [ ! -e etc/keepalived/keepalived.conf ] || {
     install -m 755 etc/keepalived/check-haproxy /etc/keepalived/ 2>/dev/null
     install -m 600 etc/keepalived/keepalived.conf /etc/keepalived/
@@ -43,8 +54,9 @@ pub fn check(cases: &[PathBuf]) -> Vec<String> {
 }
 
 /// Why the checks cannot run here.
-fn unable() -> Option<String> {
-    let programs = ["haproxy", "keepalived", "nft", "unbound-checkconf", "unshare", "ip"];
+pub fn unable() -> Option<String> {
+    let programs =
+        ["conntrack", "conntrackd", "haproxy", "keepalived", "nft", "unbound-checkconf", "unshare", "ip"];
     let places = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
     let is_there = |program: &str| places.iter().any(|place| Path::new(place).join(program).exists());
     if let Some(missing) = programs.into_iter().find(|program| !is_there(program)) {

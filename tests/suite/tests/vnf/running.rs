@@ -36,7 +36,10 @@ struct Real {
 impl Real {
     fn find(extra: &str) -> Option<Self> {
         let Some(daemon) = Daemon::find().unwrap() else {
-            assert!(std::env::var_os("ONEKE_OWNERS").is_none(), "ONEKE_OWNERS is set, but there is no HAProxy");
+            assert!(
+                std::env::var_os("ONEKE_OWNERS").is_none(),
+                "ONEKE_OWNERS is set, but there is no HAProxy"
+            );
             println!("left out: haproxy is not installed");
             return None;
         };
@@ -99,9 +102,7 @@ impl Real {
             let (decision, outcome) = self.pass().await;
             outcome.unwrap();
             if decision.effects.is_empty() {
-                let loads = |effect: &&Effect| {
-                    matches!(effect, Effect::LoadConfig { unit, .. } if unit == "haproxy.service")
-                };
+                let loads = |effect: &&Effect| matches!(effect, Effect::LoadConfig { unit, .. } if unit == "haproxy.service");
                 return (self.machine.done.iter().find(loads).is_some(), decision);
             }
             tokio::time::sleep(MOMENT).await;

@@ -55,6 +55,20 @@ fn a_nic_is_found_by_its_mac() {
 }
 
 #[test]
+fn an_own_address_that_is_not_there_is_told_and_stops_nothing() {
+    let mut machine = serving();
+    let Observed::Known(links) = &mut machine.facts.links else { unreachable!() };
+    let eth1 = links.iter_mut().find(|link| link.name == "eth1").unwrap();
+    eth1.addresses = vec![("172.20.0.9".parse().unwrap(), 16)];
+    let decision = machine.settle();
+    assert_eq!(status(&decision, "AddressesPresent"), Some(Status::False));
+    let message = &decision.conditions.iter().find(|c| c.kind == "AddressesPresent").unwrap().message;
+    assert_eq!(message, "ETH1_IP=\"172.20.0.106\": expected on eth1, which has 172.20.0.9");
+    assert_eq!(status(&decision, "AddressesConfigured"), Some(Status::True));
+    assert_eq!(machine.done, []);
+}
+
+#[test]
 fn a_lost_nic_is_told() {
     let mut machine = machine();
     let Observed::Known(links) = &mut machine.facts.links else { unreachable!() };

@@ -1,12 +1,10 @@
-//! Figures, printed and never asserted: what of the time to READY is our agent's own, what it asks of OneGate when all is
-//! quiet, and what it costs in memory.
+//! What of the time to READY is our agent's own, what it asks of OneGate when all is quiet, and what it costs in memory.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use oneke_cloud::Kind;
 
 use crate::command::run;
 use crate::lab::Lab;
@@ -156,23 +154,9 @@ fn stamp(lab: &Lab, member: &Member, power: f64, ready: f64) -> Result<Stamps> {
 }
 
 fn quiet_requests(lab: &Lab) -> String {
-    let counts = || {
-        lab.front.with(|cloud, _| {
-            let mut kinds: BTreeMap<Kind, u64> = BTreeMap::new();
-            for (_, kind, count) in cloud.ledger().counts() {
-                *kinds.entry(kind).or_default() += count;
-            }
-            kinds
-        })
-    };
-    let before = counts();
+    let before = lab.front.requests();
     std::thread::sleep(QUIET);
-    let mut text = String::new();
-    for (kind, after) in counts() {
-        let count = after - before.get(&kind).copied().unwrap_or_default();
-        let _ = writeln!(text, "  {:<20}{count:>6}", format!("{kind:?}"));
-    }
-    text
+    super::requests_a_minute(lab, &before, QUIET)
 }
 
 fn memory(lab: &Lab, members: &[Member]) -> Result<String> {
