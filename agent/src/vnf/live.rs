@@ -101,11 +101,7 @@ mod tests {
 
     /// What is done, in words; applied until nothing is left.
     #[track_caller]
-    fn check(
-        want: &[(&str, u16, u32)],
-        run: &[(&str, ServerState, u16, u32, u32)],
-        expected: &[&str],
-    ) {
+    fn check(want: &[(&str, u16, u32)], run: &[(&str, ServerState, u16, u32, u32)], expected: &[&str]) {
         let (want, mut run) = (wanted(want), running(run));
         let mut told = Vec::new();
         for _ in 0..4 {

@@ -100,7 +100,8 @@ fn tell_both(reader: &mut Reader<'_>, haproxy: &HaproxyConfig, dns: &DnsConfig) 
         let is_there = |listen: &Listen| listen.address == *address && listen.port.unwrap_or(53) == *port;
         if dns.listen.iter().any(is_there) {
             let name = format!("ONEAPP_VNF_HAPROXY_LB{index}_PORT");
-            let expected = format!("expected a port that is free on {address}: the name server listens there");
+            let expected =
+                format!("expected a port that is free on {address}: the name server listens there");
             reader.problem(&name, &port.to_string(), expected);
         }
     }

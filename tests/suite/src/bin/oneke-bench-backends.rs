@@ -209,5 +209,5 @@ fn me(digest: &Digest) -> Vm {
 }
 
 fn reading<T>(value: T) -> Reading<T> {
-    Reading { last: Observed::Known(value), at: Some(NOW), fault: None }
+    Reading { last: Observed::Known(value.into()), at: Some(NOW), fault: None }
 }
