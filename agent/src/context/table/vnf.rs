@@ -92,9 +92,9 @@ pub(super) const HAPROXY: &[Variable] = &[
     var("ONEAPP_VNF_HAPROXY_LBn_SCHEDULER", Form::Text, "Listener n: unused with HAProxy."),
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_HOST", Form::Host, "Static backend m of listener n.").differs(SERVICE),
     var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_PORT", Form::Port, "Its port.").differs(SERVICE),
-    var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_WEIGHT", Form::Number(0, 256), "Its weight.").differs("Honoured; the old scripts ignored it."),
-    var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_ULIMIT", Form::Id, "Its upper limit of connections."),
-    var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_LLIMIT", Form::Id, "Its lower limit of connections."),
+    var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_WEIGHT", Form::Number(0, 256), "Its share; 0: no new connections, those that there are live on.").differs("Honoured; the old scripts ignored it."),
+    var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_ULIMIT", Form::Id, "Its upper limit of connections; more wait for their turn (HAProxy's `maxconn`)."),
+    var("ONEAPP_VNF_HAPROXY_LBn_SERVERm_LLIMIT", Form::Id, "Unused with HAProxy, which lets the next one in as soon as one ends."),
     var("ONEAPP_VNF_LB_ONEGATE_API", Form::Choice(&["auto", "vrouter"]), "Whether backends come from the service or from the virtual router's networks.")
         .default("auto")
         .differs("A virtual router outside of a service looks at its networks, one in a service at the service unless this says vrouter; where the old scripts would find nothing, this finds it."),

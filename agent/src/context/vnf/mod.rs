@@ -78,7 +78,7 @@ impl VnfConfig {
     /// Reads all of it; problems and warnings go to the reader.
     pub fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Self {
         let vrrp = vrrp::read(reader, nics);
-        Self {
+        let config = Self {
             haproxy: haproxy::read(reader, nics),
             lvs: lvs::read(reader, nics),
             router: routing::read_router(reader, nics),
@@ -86,6 +86,23 @@ impl VnfConfig {
             vrrp,
             dns: names::read(reader, nics),
             source: source(reader),
+        };
+        if let (Some(haproxy), Some(dns)) = (&config.haproxy, config.dns.as_ref().filter(|dns| dns.tcp)) {
+            tell_both(reader, haproxy, dns);
+        }
+        config
+    }
+}
+
+/// The name server and a balancer cannot listen on one port of one address.
+fn tell_both(reader: &mut Reader<'_>, haproxy: &HaproxyConfig, dns: &DnsConfig) {
+    for Balancer { index, address, port, .. } in &haproxy.balancers {
+        let is_there = |listen: &Listen| listen.address == *address && listen.port.unwrap_or(53) == *port;
+        if dns.listen.iter().any(is_there) {
+            let name = format!("ONEAPP_VNF_HAPROXY_LB{index}_PORT");
+            let expected =
+                format!("expected a port that is free on {address}: the name server listens there");
+            reader.problem(&name, &port.to_string(), expected);
         }
     }
 }

@@ -123,3 +123,72 @@ fn a_balancer_that_moved_forgets_its_old_servers() {
     machine.settle();
     assert!(machine.servers().is_empty(), "masters that offer to port 6443 do not serve 7443");
 }
+
+/// What concerns HAProxy among what was done.
+fn of_haproxy(machine: &super::machine::Machine) -> Vec<String> {
+    let told = machine.done.iter().map(ToString::to_string);
+    told.filter(|told| told.to_lowercase().contains("haproxy")).collect()
+}
+
+#[test]
+fn servers_change_without_a_reload() {
+    let mut machine = serving();
+    machine.later(30);
+    machine.told(service(vec![master(8), master(10), master(11)]));
+    machine.settle();
+    let expected = [
+        "write /etc/haproxy/haproxy.cfg (mode 0644)",
+        "in HAProxy: add lb1/vm11_172.20.0.11_6443, drain lb1/vm9_172.20.0.9_6443",
+        "in HAProxy: remove lb1/vm9_172.20.0.9_6443",
+    ];
+    assert_eq!(of_haproxy(&machine), expected);
+}
+
+#[test]
+fn a_silent_haproxy_is_reloaded() {
+    for silence in [Observed::Absent, Observed::Unknown("it did not answer".into())] {
+        let mut machine = serving();
+        machine.facts.haproxy = silence;
+        machine.later(30);
+        machine.told(service(vec![master(8), master(9), master(10), master(11)]));
+        let effects = machine.decide().effects;
+        let told: Vec<String> = effects.iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["write /etc/haproxy/haproxy.cfg (mode 0644)", "reload haproxy.service"]);
+    }
+}
+
+#[test]
+fn a_power_loss_at_any_effect_converges() {
+    for applied in 0..3 {
+        let mut machine = serving();
+        machine.later(30);
+        machine.told(service(vec![master(8), master(10), master(11)]));
+        for effect in machine.decide().effects.iter().take(applied) {
+            machine.apply(effect);
+        }
+        // HAProxy starts by itself with what the file says.
+        let running = oneke_agent::vnf::haproxy::running(machine.file("/etc/haproxy/haproxy.cfg"));
+        machine.facts.haproxy = Observed::Known(running);
+        machine.unit("haproxy.service").loaded = None;
+        machine.settle();
+        let names: Vec<String> = machine.running().servers.keys().cloned().collect();
+        assert_eq!(names.len(), 3, "{names:?}");
+        assert!(names.iter().any(|name| name.starts_with("lb1/vm11_")), "{names:?}");
+        assert!(!of_haproxy(&machine).iter().any(|told| told.contains("reload")), "after {applied}");
+    }
+}
+
+#[test]
+fn a_drained_server_stays_until_its_last_connection_ends() {
+    let mut machine = serving();
+    let busy = "lb1/vm9_172.20.0.9_6443";
+    machine.running().servers.get_mut(busy).expect("it is served").connections = 2;
+    machine.later(30);
+    machine.told(service(vec![master(8), master(10)]));
+    let decision = machine.settle();
+    assert!(machine.running().servers.contains_key(busy));
+    assert_eq!(status(&decision, "BalancerRunning"), Some(Status::True));
+    machine.running().servers.get_mut(busy).expect("it is still there").connections = 0;
+    machine.settle();
+    assert!(!machine.running().servers.contains_key(busy));
+}
