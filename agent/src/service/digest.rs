@@ -133,7 +133,7 @@ impl Digest {
         }
         let mut digest = Self { at: words.next()?.strip_prefix("at=")?.parse().ok()?, ..Self::default() };
         let mut group: Option<(Slot, String, Option<u16>)> = None;
-        let (mut before, mut servers): (Vec<(VmId, Server)>, Vec<(VmId, Server)>) = Default::default();
+        let (mut before, mut servers) = (Vec::<(VmId, Server)>::new(), Vec::<(VmId, Server)>::new());
         for word in words {
             if word.starts_with(['h', 'l']) {
                 group = Some(decode_group(word)?);

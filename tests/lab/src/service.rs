@@ -118,6 +118,10 @@ fn network(name: &str, network: Network) -> NetworkSpec {
 /// The marketplace's templates, with a cooldown that a spectator can sit through.
 pub fn templates(scene: &Scene) -> Templates {
     let mut templates = Templates::oneke();
+    for vm in templates.vms.values_mut() {
+        // A container has neither disks of its own nor udev, which systemd's mount units need.
+        vm.context.remove("ONEAPP_STORAGE_DEVICE");
+    }
     for role in &mut templates.service.roles {
         role.cooldown = Some(5);
         if role.name == "vnf" {

@@ -1,0 +1,111 @@
+//! The loop against worlds in memory.
+
+use super::*;
+use crate::facts::{Link, Reading, Routes};
+use crate::plan::Secret;
+use crate::service::Vm;
+
+const CONTEXT: &str = "VMID='7'\nSERVICE_ID='4'\nONEGATE_ENDPOINT='http://10.0.0.1:5030'\nETH0_IP='172.20.0.5'\n\
+    ETH0_MASK='255.255.255.0'\nFALLBACK_GW='172.20.0.2'\n";
+const VM: &str = r#"{"VM":{"ID":"7","NAME":"worker_7","STATE":"3","LCM_STATE":"3",
+    "USER_TEMPLATE":{"ROLE_NAME":"worker","SERVICE_ID":"4"},"TEMPLATE":{"NIC":[]}}}"#;
+
+/// A worker whose kernel takes no routes.
+#[derive(Default)]
+struct Stubborn {
+    applied: Vec<Effect>,
+    report: Report,
+}
+
+impl World for Stubborn {
+    async fn observe(&mut self, interests: &Interests, _reads: &Reads) -> Facts {
+        let link = Link {
+            name: "eth0".into(),
+            mac: String::new(),
+            running: true,
+            addresses: vec![("172.20.0.5".parse().unwrap(), 24)],
+        };
+        let mut facts = Facts {
+            context: Observed::Known(Secret::new(CONTEXT)),
+            files: interests.files.iter().map(|path| (path.clone(), Observed::Absent)).collect(),
+            links: Observed::Known(vec![link]),
+            routes: Observed::Known(Routes::default()),
+            ..Facts::default()
+        };
+        facts.me = Reading::of(Vm::from_json(VM).unwrap(), Duration::ZERO);
+        facts
+    }
+
+    async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
+        if matches!(effect, Effect::SetDefaultRoute { .. }) {
+            return Err("network is down".into());
+        }
+        self.applied.push(effect.clone());
+        Ok(())
+    }
+
+    async fn report(&mut self, report: &Report) {
+        self.report = report.clone();
+    }
+
+    async fn wait(&mut self, _at_most: Duration) -> Event {
+        Event::Stop
+    }
+}
+
+/// Takes writes onto other VMs together, and fails those onto VM 3.
+#[derive(Default)]
+struct Together {
+    groups: Vec<Vec<String>>,
+}
+
+impl World for Together {
+    async fn observe(&mut self, _: &Interests, _: &Reads) -> Facts {
+        Facts::default()
+    }
+
+    async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
+        self.groups.push(vec![effect.to_string()]);
+        Ok(())
+    }
+
+    async fn publish_on(&mut self, others: &[(VmId, &Attributes)]) -> Vec<Result<(), String>> {
+        self.groups.push(others.iter().map(|(vm, _)| vm.to_string()).collect());
+        others.iter().map(|(vm, _)| if vm.0 == 3 { Err("late".into()) } else { Ok(()) }).collect()
+    }
+
+    async fn report(&mut self, _: &Report) {}
+
+    async fn wait(&mut self, _: Duration) -> Event {
+        Event::Stop
+    }
+}
+
+#[tokio::test]
+async fn writes_onto_others_go_together_and_each_failure_is_told() {
+    let publish = |vm| Effect::Publish { vm: Some(VmId(vm)), attributes: Attributes::new() };
+    let start = || Effect::StartUnit("a.service".into());
+    let effects: Vec<Effect> =
+        std::iter::once(start()).chain((1..=10).map(publish)).chain([start(), publish(11)]).collect();
+    let (mut world, mut driver, mut report) = (Together::default(), Driver::default(), Report::default());
+    let failed = driver.apply(&mut world, &effects, &mut report).await;
+    let sizes: Vec<usize> = world.groups.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1, IN_FLIGHT, 2, 1, 1], "{:?}", world.groups);
+    assert!(failed.is_some_and(|condition| condition.message.contains("VM 3")));
+    assert_eq!(report.effects.iter().filter(|told| told.starts_with("failed: publish on VM 3")).count(), 1);
+    assert_eq!(report.effects.len(), effects.len(), "nobody is held up");
+    assert_eq!(driver.untold, BTreeSet::from([Some(VmId(3))]));
+}
+
+#[tokio::test]
+async fn a_failed_aside_is_told_and_stops_nothing_else() {
+    let mut world = Stubborn::default();
+    Driver::default().run(&mut world).await;
+    let told: Vec<&str> = world.report.effects.iter().map(String::as_str).collect();
+    assert_eq!(told.first(), Some(&"failed: set the default route via 172.20.0.2 dev eth0: network is down"));
+    assert!(world.applied.iter().any(|effect| matches!(effect, Effect::Publish { .. })), "{told:?}");
+    let reasons: Vec<&str> =
+        world.report.conditions.iter().map(|standing| standing.condition.reason.as_str()).collect();
+    assert!(reasons.contains(&APPLY_FAILED), "{reasons:?}");
+    assert!(!world.report.ready);
+}
