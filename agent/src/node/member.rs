@@ -99,10 +99,11 @@ fn api_ready(node: &Node<'_>, decision: &mut Decision) -> bool {
 /// health by itself.
 fn tell(node: &Node<'_>, disk: &OnDisk, works: bool, decision: &mut Decision) {
     publish(decision, names::NODE_NAME, node.name.clone());
-    forget_joining(node.facts, decision);
     if !works {
         return;
     }
+    // Not before: until then a master may be a learner, and the leader counts who asks as on his way.
+    forget_joining(node.facts, decision);
     let plain = node.config.node.token_mode == crate::context::TokenMode::Plain;
     if let Some(id) = cluster_id(node.facts, disk) {
         publish(decision, names::CLUSTER, id);
