@@ -102,7 +102,7 @@ fn tell(node: &Node<'_>, disk: &OnDisk, works: bool, decision: &mut Decision) {
     if !works {
         return;
     }
-    // Until now this node took one of the places of those who join.
+    // Not before: it holds one of the places of those who join, and a master may still be a learner.
     forget_joining(node.facts, decision);
     let plain = node.config.node.token_mode == crate::context::TokenMode::Plain;
     if let Some(id) = cluster_id(node.facts, disk) {

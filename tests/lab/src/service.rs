@@ -129,6 +129,10 @@ pub fn templates(scene: &Scene) -> Templates {
             role.min_vms = role.min_vms.map(|least| least.min(scene.size.vnf));
         }
     }
+    for vm in templates.vms.values_mut() {
+        // A container has no disk of its own to attach; a storage node would wait for it.
+        vm.context.remove("ONEAPP_STORAGE_DEVICE");
+    }
     let input = |name: &String| (name.clone(), "O|text|||".to_owned());
     templates.service.user_inputs.extend(scene.inputs.keys().map(input));
     templates
