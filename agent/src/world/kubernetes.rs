@@ -4,7 +4,7 @@ mod answers;
 mod workloads;
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -36,6 +36,7 @@ const TOTAL: Duration = Duration::from_secs(5);
 
 /// The cluster, as the agent meets it.
 pub struct Cluster {
+    root: PathBuf,
     client: Option<Connected>,
     background: Background<Answers>,
     last: Option<(Moment, Option<String>, Kubernetes)>,
@@ -58,9 +59,9 @@ struct Source {
 
 impl Source {
     /// The credentials that this node has; servers have both.
-    fn find() -> std::io::Result<Option<Self>> {
+    fn find(root: &Path) -> std::io::Result<Option<Self>> {
         for path in [SERVER, AGENT] {
-            match std::fs::metadata(path) {
+            match std::fs::metadata(below(root, path)) {
                 Ok(metadata) => return Ok(Some(Self { path, modified: metadata.modified().ok() })),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -79,10 +80,11 @@ struct Answers {
 }
 
 impl Cluster {
-    /// Not asked yet; late answers notify `wake`.
-    pub fn new(wake: Arc<Notify>) -> Self {
+    /// Not asked yet; late answers notify `wake`. RKE2's files lie below `root`, `/` but in tests.
+    pub fn new(root: &Path, wake: Arc<Notify>) -> Self {
         let workloads = Workloads::new(Background::new(Arc::clone(&wake)));
-        Self { client: None, background: Background::new(wake), last: None, seen: None, workloads }
+        let background = Background::new(wake);
+        Self { root: root.to_owned(), client: None, background, last: None, seen: None, workloads }
     }
 
     /// Looks at the cluster if `reads` asks for it and the last look is too old. `node`: this node's name.
@@ -164,18 +166,26 @@ impl Cluster {
 
     /// The client, made again when its file changed. `None`: there are no credentials yet.
     async fn connect(&mut self) -> anyhow::Result<Option<(kube::Client, Source)>> {
-        let Some(source) = Source::find().context("could not look for the cluster's credentials")? else {
+        let Some(source) =
+            Source::find(&self.root).context("could not look for the cluster's credentials")?
+        else {
             self.client = None;
             return Ok(None);
         };
         if let Some(connected) = self.client.as_ref().filter(|connected| connected.source == source) {
             return Ok(Some((connected.client.clone(), source)));
         }
-        let client =
-            client(Path::new(source.path)).await.with_context(|| format!("could not use {}", source.path))?;
+        let client = client(&below(&self.root, source.path))
+            .await
+            .with_context(|| format!("could not use {}", source.path))?;
         self.client = Some(Connected { client: client.clone(), source: source.clone() });
         Ok(Some((client, source)))
     }
+}
+
+/// An absolute path, as it is below another root.
+fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
 }
 
 fn unknown(why: &str) -> Kubernetes {

@@ -11,7 +11,7 @@ mod age;
 mod background;
 mod checker;
 pub mod clock;
-mod cloud;
+pub mod cloud;
 mod command;
 mod context_disk;
 mod context_reader;
@@ -25,14 +25,14 @@ pub mod files;
 pub mod haproxy;
 mod iso9660;
 pub mod journal;
-mod kubernetes;
+pub mod kubernetes;
 mod links;
 pub mod notify;
 pub mod onegate;
 pub mod ports;
 mod routes;
 pub mod status_file;
-mod supervisor;
+pub mod supervisor;
 mod symlinks;
 mod sysctls;
 mod timedate;
@@ -99,7 +99,7 @@ impl Machine {
             context,
             cloud: Cloud::default(),
             systemd: Systemd::new(Watches::new(Arc::clone(&moved))),
-            cluster: Cluster::new(Arc::clone(&moved)),
+            cluster: Cluster::new(Path::new("/"), Arc::clone(&moved)),
             supervisor: Supervisor::new(Arc::clone(&moved)),
             disks: BlockDevices::new(Arc::clone(&moved)),
             etcd: etcd::Member::new(Arc::clone(&moved)),

@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::der;
+use crate::traffic::Traffic;
 
 /// What a handler answers with.
 pub type Body = BoxBody<Bytes, Infallible>;
@@ -33,7 +34,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Serves `listener` until the task is dropped: `handle` gets each request and the caller's name, if it showed a
 /// certificate.
-pub async fn serve<H, F>(listener: TcpListener, tls: Arc<ServerConfig>, handle: H)
+pub async fn serve<H, F>(listener: TcpListener, tls: Arc<ServerConfig>, traffic: Arc<Traffic>, handle: H)
 where
     H: Fn(Request<Incoming>, Option<der::Name>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
@@ -44,20 +45,22 @@ where
             tokio::time::sleep(Duration::from_millis(50)).await; // Out of descriptors: others must close first.
             continue;
         };
-        tokio::spawn(connection(stream, acceptor.clone(), handle.clone()));
+        tokio::spawn(connection(stream, acceptor.clone(), traffic.clone(), handle.clone()));
     }
 }
 
-async fn connection<H, F>(stream: TcpStream, acceptor: TlsAcceptor, handle: H)
+async fn connection<H, F>(stream: TcpStream, acceptor: TlsAcceptor, traffic: Arc<Traffic>, handle: H)
 where
     H: Fn(Request<Incoming>, Option<der::Name>) -> F,
     F: Future<Output = Response<Body>>,
 {
+    let _open = traffic.open();
     let _ = stream.set_nodelay(true); // Only slower without.
     let Ok(Ok(stream)) = tokio::time::timeout(ANSWER_WITHIN, acceptor.accept(stream)).await else { return };
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let caller = shown.and_then(|certificate| der::parse(certificate).ok()).map(|parsed| parsed.subject);
     let service = service_fn(|request| {
+        traffic.asked();
         let answer = handle(request, caller.clone());
         async move { Ok::<_, Infallible>(answer.await) }
     });

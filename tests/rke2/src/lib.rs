@@ -3,6 +3,7 @@
 //! In reading order: [`keys`], [`config`], [`knobs`] and [`paths`] are what goes in; [`server`] and [`agent`] are the two
 //! services; [`join`] and [`supervisor`] are the two sides of port 9345; [`store`] is etcd; [`api`], [`kubelet`] and
 //! [`controllers`] are Kubernetes; [`tokens`], [`snapshots`], [`certificates`], [`reset`] and [`install`] the commands.
+//! [`inside`] runs nodes inside of another process.
 #![expect(
     clippy::disallowed_methods,
     reason = "a stand-in for a program that touches the machine touches it too"
@@ -18,6 +19,7 @@ mod config;
 mod controllers;
 mod der;
 mod http;
+pub mod inside;
 mod install;
 mod join;
 mod keys;
@@ -40,6 +42,7 @@ mod supervisor;
 mod tls;
 mod token;
 mod tokens;
+mod traffic;
 mod version;
 
 use std::future::Future;

@@ -1,6 +1,14 @@
 //! Log lines as logrus prints them, on standard error: `time="..." level=info msg="..."`.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// From now on this process says nothing.
+pub fn be_silent() {
+    SILENT.store(true, Ordering::Relaxed);
+}
 
 /// Says what is going on.
 pub fn info(message: &str) {
@@ -23,6 +31,9 @@ pub fn fatal(message: &str) {
 }
 
 fn line(level: &str, message: &str) {
+    if SILENT.load(Ordering::Relaxed) {
+        return;
+    }
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     eprintln!("time=\"{now}\" level={level} msg=\"{}\"", quoted(message));
 }

@@ -30,6 +30,7 @@ use crate::store::state::Record;
 use crate::store::{Peers, Store, Timing, peers};
 use crate::supervisor::{self, Supervisor};
 use crate::token;
+use crate::traffic::Ports;
 use crate::{controllers, http, kubeconfig, log, manifests, notify, tls};
 
 use entry::Entry;
@@ -47,6 +48,8 @@ pub struct Server {
     pub name: String,
     /// Its address.
     pub address: IpAddr,
+    /// How much its ports are asked.
+    pub ports: Ports,
 }
 
 impl Server {
@@ -56,7 +59,7 @@ impl Server {
     /// No usable node-ip or name.
     pub fn new(paths: Paths, config: Config, knobs: Knobs) -> Result<Self> {
         let (name, address) = (config.node_name()?, config.node_ip()?);
-        Ok(Self { paths, config, knobs, name, address })
+        Ok(Self { paths, config, knobs, name, address, ports: Ports::default() })
     }
 
     /// Runs until the process is asked to end.
@@ -186,7 +189,7 @@ impl Server {
         let peer_tls = tls::server(&self.peer_pair(&authorities)?, &authorities.peer.certificate, true)?;
         let listener = http::listen(self.listening(peers::PORT)).await?;
         let member = store.clone();
-        tokio::spawn(http::serve(listener, peer_tls, move |request, _| {
+        tokio::spawn(http::serve(listener, peer_tls, Arc::default(), move |request, _| {
             peers::answer(member.clone(), request)
         }));
         let tls = tls::server(&self.serving_pair(&authorities)?, &authorities.client.certificate, false)?;
@@ -199,7 +202,7 @@ impl Server {
             knobs: self.knobs.clone(),
         });
         let handler = supervisor.clone();
-        tokio::spawn(http::serve(listener, tls, move |request, caller| {
+        tokio::spawn(http::serve(listener, tls, self.ports.supervisor.clone(), move |request, caller| {
             handler.clone().answer(request, caller)
         }));
         Ok(supervisor)
@@ -231,7 +234,7 @@ impl Server {
         let tls = tls::server(&self.serving_pair(authorities)?, &authorities.client.certificate, false)?;
         let listener = http::listen(self.listening(api::PORT)).await?;
         let handler = api.clone();
-        tokio::spawn(http::serve(listener, tls, move |request, caller| {
+        tokio::spawn(http::serve(listener, tls, self.ports.api.clone(), move |request, caller| {
             handler.clone().answer(request, caller)
         }));
         let stem = self.paths.data("server/tls/client-admin");

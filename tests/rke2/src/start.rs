@@ -20,9 +20,7 @@ const INGRESSES: &[&str] = &["none", "ingress-nginx", "traefik"];
 /// # Errors
 /// Whatever makes RKE2 exit.
 pub async fn server(arguments: &[String]) -> Result<()> {
-    let (paths, config, knobs) = begin(arguments, true).await?;
-    check_components(&config)?;
-    let server = Server::new(paths, config, knobs)?;
+    let server = server_at(Paths::from_environment(), arguments).await?;
     if server.config.flag("cluster-reset") { reset::run(&server) } else { server.run().await }
 }
 
@@ -31,12 +29,29 @@ pub async fn server(arguments: &[String]) -> Result<()> {
 /// # Errors
 /// Whatever makes RKE2 exit.
 pub async fn agent(arguments: &[String]) -> Result<()> {
-    let (paths, config, knobs) = begin(arguments, false).await?;
-    Agent::new(paths, &config, knobs)?.run().await
+    agent_at(Paths::from_environment(), arguments).await?.run().await
 }
 
-async fn begin(arguments: &[String], server: bool) -> Result<(Paths, Config, Knobs)> {
-    let mut paths = Paths::from_environment();
+/// A server with its files there, ready to run.
+///
+/// # Errors
+/// A configuration that RKE2 refuses.
+pub async fn server_at(paths: Paths, arguments: &[String]) -> Result<Server> {
+    let (paths, config, knobs) = begin(paths, arguments, true).await?;
+    check_components(&config)?;
+    Server::new(paths, config, knobs)
+}
+
+/// An agent, likewise.
+///
+/// # Errors
+/// As there.
+pub async fn agent_at(paths: Paths, arguments: &[String]) -> Result<Agent> {
+    let (paths, config, knobs) = begin(paths, arguments, false).await?;
+    Agent::new(paths, &config, knobs)
+}
+
+async fn begin(mut paths: Paths, arguments: &[String], server: bool) -> Result<(Paths, Config, Knobs)> {
     let knobs = Knobs::load(&paths)?;
     let config = Config::load(&paths, arguments, server, knobs.unknown_keys)?;
     if let Some(data) = config.one("data-dir") {

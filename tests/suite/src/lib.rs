@@ -2,5 +2,6 @@
 
 pub mod captures;
 pub mod haproxy;
+pub mod joins;
 pub mod memory;
 pub mod replay;
