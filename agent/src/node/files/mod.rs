@@ -8,6 +8,7 @@ mod changes;
 mod cni;
 mod config;
 mod conflicts;
+mod critical;
 mod env;
 mod extra;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use changes::{Changes, changes};
 pub use config::ROLE_LABEL;
 pub use config::{OnDisk, on_disk};
 pub use conflicts::conflicts;
+pub use critical::{Critical, contradictions, critical};
 pub use extra::{EXTRA_CONFIG, merge_extra, refused, registries};
 pub use host::{host, parameters};
 pub use links::{Link, links};
