@@ -1,6 +1,6 @@
 //! The cluster's networks: pods and services apart from each other and from the nodes' own.
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::forms;
 use super::nics::Nic;
@@ -28,7 +28,7 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> (Vec<IpNet>, Vec<Ip
             format!("expected a network apart from the pods': {a} overlaps {CLUSTER}={:?}", b.to_string());
         reader.problem(SERVICE, &joined(&service), expected);
     }
-    let own = told(reader, nics);
+    let own = [told(reader, nics), of_nics6(reader, nics)].concat();
     for (name, networks) in [(CLUSTER, &cluster), (SERVICE, &service)] {
         for (nic, net) in &own {
             if let Some((a, b)) = first_overlap(networks, std::slice::from_ref(net)) {
@@ -80,6 +80,21 @@ pub(super) fn of_nics(nics: &[Nic]) -> Vec<(String, IpNet)> {
         Some((nic.name(), IpNet::V4(net)))
     };
     nics.iter().filter_map(network).collect()
+}
+
+/// The IPv6 networks of each NIC, as far as the context tells its addresses; /64 where it tells no length, for that is
+/// what a network with router advertisements has (RFC 4862).
+pub(super) fn of_nics6(reader: &Reader<'_>, nics: &[Nic]) -> Vec<(String, IpNet)> {
+    let network = |nic: &Nic, rest: &str| {
+        let text = reader.text(&format!("ETH{}_{rest}", nic.index))?;
+        let told = || reader.text(&format!("ETH{}_IP6_PREFIX_LENGTH", nic.index)).filter(|_| rest == "IP6");
+        let length = text.split_once('/').map(|(_, length)| length).or_else(told);
+        let length = length.and_then(|length| u8::try_from(forms::number(length, 1, 128)?).ok());
+        let net = Ipv6Net::new(forms::ipv6(text)?, length.unwrap_or(64)).ok()?.trunc();
+        Some((nic.name(), IpNet::V6(net)))
+    };
+    let of_one = |nic| ["IP6", "IPV6", "IP6_ULA"].into_iter().filter_map(move |rest| network(nic, rest));
+    nics.iter().flat_map(of_one).collect()
 }
 
 /// Those networks whose length the context tells, by `/length` or a mask; an inferred length is too rough a guess to

@@ -324,14 +324,17 @@ impl Metallb {
         })
     }
 
-    /// MetalLB's generated pool answers ARP on the nodes' own networks, so a range elsewhere reaches nobody.
+    /// MetalLB's generated pool answers ARP and neighbour solicitations on the nodes' own networks, so a range elsewhere
+    /// reaches nobody. A family of which the context tells no network is not judged.
     fn ranges(reader: &mut Reader<'_>, nics: &[Nic]) -> Vec<(IpAddr, IpAddr)> {
         let mut all = Vec::new();
-        let subnets = networks::of_nics(nics);
+        let subnets = [networks::of_nics(nics), networks::of_nics6(reader, nics)].concat();
         for (name, ranges) in family(reader, "ONEAPP_K8S_METALLB_RANGE", forms::ranges) {
             for (first, last) in ranges {
+                let same_family = |(_, net): &&(String, IpNet)| net.addr().is_ipv4() == first.is_ipv4();
+                let subnets: Vec<_> = subnets.iter().filter(same_family).collect();
                 let near = subnets.iter().any(|(_, net)| net.contains(&first) && net.contains(&last));
-                if first.is_ipv4() && !subnets.is_empty() && !near {
+                if !subnets.is_empty() && !near {
                     let own: Vec<String> = subnets.iter().map(|(nic, net)| format!("{nic} {net}")).collect();
                     let value = reader.text(&name).unwrap_or_default();
                     let expected = format!("expected addresses of a network of this VM: {}", own.join(", "));

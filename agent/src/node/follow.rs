@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!  context changed ──▶ config.yaml, registries, proxy: written, count from RKE2's next start ──▶ RestartNeeded is told
-//!                  ├─▶ manifests: written, RKE2 applies them by itself
+//!                  ├─▶ registries or proxy taken back: removed if the agent wrote them, the same
+//!                  ├─▶ manifests: written on every master, RKE2 applies them by itself
+//!                  ├─▶ add-on taken back: stays, for it may hold data; how it goes is told
 //!                  └─▶ identity, networks, CNI: kept, and told
 //! ```
 //!
@@ -13,6 +15,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Node, OnDisk, SERVER_TOKEN, files, host, write_if_different};
+use crate::context::Config;
 use crate::driver::Interests;
 use crate::facts::{Active, Observed};
 use crate::identity::Identity;
@@ -23,10 +26,17 @@ use crate::service::Role;
 const NOTE: &str = "/run/oneke-agent/restart-needed";
 /// The service's shape decides about replicas: it is taken from a young answer only.
 const FRESH: Duration = Duration::from_secs(120);
+/// How often a master that does not lead looks at the shape of the service: RKE2 applies a server's manifests when it
+/// starts there, so that one with old manifests would undo what the others have. The leader reads it all the time.
+const LOOK_AT_SHAPE: Duration = Duration::from_secs(900);
 
 /// What is looked at for it.
-pub fn interests(role: &Role, interests: &mut Interests) {
+pub fn interests(config: &Config, role: &Role, interests: &mut Interests) {
     interests.files.push(NOTE.to_owned());
+    interests.files.extend(files::withdrawn(config, role).into_iter().map(str::to_owned));
+    if *role == Role::Master {
+        interests.exists.extend(files::leftovers(config).into_iter().flat_map(|leftover| leftover.paths));
+    }
     interests.symlinks.push(run_of(super::unit(role)));
 }
 
@@ -57,17 +67,48 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
         .partition(|file| file.path.starts_with(files::MANIFESTS));
     let mut changed: BTreeSet<String> = changes.settings.into_iter().collect();
     changed.extend(others.iter().filter(|file| differs(node, file)).map(|file| file.path.clone()));
+    let withdrawn = files::withdrawn(node.config, node.role).into_iter().filter(|path| is_ours(node, path));
+    let withdrawn: Vec<String> = withdrawn.map(str::to_owned).collect();
+    changed.extend(withdrawn.iter().cloned());
     let pending = note(node, changed, decision);
     for file in others.into_iter().chain(changes.file) {
         write_if_different(node.facts, file, decision);
     }
+    decision.effects.extend(withdrawn.into_iter().map(|path| Effect::RemoveFile { path }));
+    if *node.role == Role::Master {
+        apply(node, manifests, decision);
+    }
+    decision.told.push(condition(node, &pending, &changes.kept));
+}
+
+/// Writes what RKE2 applies; says what it goes on applying although nobody asks for it any more.
+fn apply(node: &Node<'_>, manifests: Vec<FileSpec>, decision: &mut Decision) {
     if knows_shape(node) {
         host::link(node.config, node.facts, node.role, decision);
         for file in manifests {
             write_if_different(node.facts, file, decision);
         }
+    } else if !manifests.is_empty() {
+        // By the shape known so far something differs already: it need not wait for its turn.
+        let differ = manifests.iter().any(|file| differs(node, file));
+        decision.reads.service = Some(if differ { FRESH } else { LOOK_AT_SHAPE });
     }
-    decision.told.push(condition(node, &pending, &changes.kept));
+    let stands = |path: &String| matches!(node.facts.exists.get(path), Some(Observed::Known(())));
+    for files::Leftover { addon, enable, paths } in files::leftovers(node.config) {
+        let paths: Vec<&str> = paths.iter().filter(|path| stands(path)).map(String::as_str).collect();
+        if !paths.is_empty() {
+            let (delete, remove, enable) = (paths.join(" -f "), paths.join(" "), enable.join(" or "));
+            let message = format!(
+                "{addon} stays installed, at least in part, though the context no longer asks for it ({enable}); \
+                 to remove it with what it holds: kubectl delete -f {delete}; then on every master: rm {remove}"
+            );
+            decision.told.push(Condition::unmet("AddonsWanted", "LeftInstalled", message));
+        }
+    }
+}
+
+fn is_ours(node: &Node<'_>, path: &str) -> bool {
+    node.facts.file(path).known().is_some_and(|file| files::is_ours(file.content.expose()))
 }
 
 const KIND: &str = "ContextFollowed";
@@ -128,8 +169,7 @@ fn note(node: &Node<'_>, changed: BTreeSet<String>, decision: &mut Decision) -> 
 
 /// The whole service was read lately.
 fn knows_shape(node: &Node<'_>) -> bool {
-    let service = node.facts.service.fresh(node.facts.now, FRESH);
-    *node.role == Role::Master && service.is_some_and(|service| service.gap().is_none())
+    node.facts.service.fresh(node.facts.now, FRESH).is_some_and(|service| service.gap().is_none())
 }
 
 fn condition(node: &Node<'_>, pending: &BTreeSet<String>, kept: &[String]) -> Condition {
@@ -159,7 +199,6 @@ fn condition(node: &Node<'_>, pending: &BTreeSet<String>, kept: &[String]) -> Co
 mod tests {
     use super::super::files::fixture;
     use super::*;
-    use crate::context::Config;
     use crate::facts::{Facts, File, Unit};
     use crate::service::Vm;
 
@@ -218,9 +257,17 @@ mod tests {
             assert_eq!((decision.asides.len(), decision.conditions.len()), (0, 0));
             let mut written = Vec::new();
             for effect in decision.effects {
-                let Effect::WriteFile(file) = effect else { panic!("{effect}") };
-                written.push(file.path.clone());
-                self.write(file);
+                match effect {
+                    Effect::WriteFile(file) => {
+                        written.push(file.path.clone());
+                        self.write(file);
+                    }
+                    Effect::RemoveFile { path } => {
+                        self.facts.files.insert(path.clone(), Observed::Absent);
+                        written.push(path);
+                    }
+                    other => panic!("{other}"),
+                }
             }
             (written, decision.told.first().map_or(String::new(), |it| it.reason.clone()))
         }
@@ -279,6 +326,71 @@ mod tests {
         machine.facts.me = Default::default();
         machine.config.node.extra_sans.push("more.example".into());
         assert_eq!(machine.pass(), none(""), "its outer addresses are not known");
+    }
+
+    #[test]
+    fn registries_and_proxy_go_with_their_variables_unless_a_script_wrote_them() {
+        const REGISTRIES: &str = "/etc/rancher/rke2/registries.yaml";
+        let mut machine = Machine::new(&fixture::joins());
+        machine.config.node.registries = Some(Secret::new("mirrors: {}\n"));
+        machine.facts.files.insert(REGISTRIES.into(), Observed::Absent);
+        machine.pass();
+        machine.runs_as("2");
+        machine.config.node.registries = None;
+        let paths = vec![NOTE.to_owned(), REGISTRIES.to_owned()];
+        assert_eq!(machine.pass(), (paths, "RestartNeeded".into()));
+        assert_eq!(machine.pass(), none("RestartNeeded"));
+        machine.runs_as("3");
+        assert_eq!(machine.pass(), none("Followed"));
+        let content = Content::Secret(Secret::new("mirrors: {}\n"));
+        machine.write(FileSpec { path: REGISTRIES.into(), mode: 0o600, content, checker: None });
+        assert_eq!(machine.pass(), none("Followed"), "somebody else's");
+    }
+
+    #[test]
+    fn an_addon_that_is_no_longer_asked_for_is_told_until_its_manifests_are_gone() {
+        let told = |machine: &Machine| {
+            let mut decision = Decision::default();
+            let node = Node::of(&machine.config, &machine.facts, &Role::Master).map_err(|why| why.message);
+            apply(&node.unwrap(), vec![], &mut decision);
+            decision.told.iter().map(|it| it.message.clone()).collect::<Vec<_>>()
+        };
+        let mut machine = Machine::new(&fixture::joins());
+        assert_eq!(told(&machine), [""; 0]);
+        for name in ["one-longhorn", "one-longhorn-values"] {
+            let path = format!("{}/{name}.yaml", files::MANIFESTS);
+            machine.facts.exists.insert(path, Observed::Known(()));
+        }
+        let said = told(&machine).join("\n");
+        assert!(said.starts_with("longhorn stays installed") && said.contains("LONGHORN_ENABLED"), "{said}");
+        assert!(
+            said.ends_with(
+                "/one-longhorn.yaml /var/lib/rancher/rke2/server/manifests/one-longhorn-values.yaml"
+            ),
+            "{said}"
+        );
+        machine.config.node.longhorn = true;
+        assert_eq!(told(&machine), [""; 0]);
+    }
+
+    /// RKE2 applies a server's manifests whenever it starts there: all masters must have the same.
+    #[test]
+    fn a_master_that_does_not_lead_looks_at_the_shape_seldom_and_sooner_if_something_differs() {
+        let reads = |machine: &Machine| {
+            let node = Node::of(&machine.config, &machine.facts, &Role::Master).map_err(|why| why.message);
+            let node = node.unwrap();
+            let mut decision = Decision::default();
+            let manifests = node.files(&fixture::joins());
+            let manifests = manifests.into_iter().filter(|file| file.path.starts_with(files::MANIFESTS));
+            apply(&node, manifests.collect(), &mut decision);
+            decision.reads.service
+        };
+        let mut machine = Machine::new(&fixture::joins());
+        assert_eq!(reads(&machine), Some(LOOK_AT_SHAPE));
+        machine.config.node.cilium_bgp = true;
+        assert_eq!(reads(&machine), Some(FRESH));
+        machine.config.node.cni = "none".into();
+        assert_eq!(reads(&machine), None, "there is nothing that the shape could change");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::service::digest::Digest;
 use crate::service::{AttributeName, AttributeValue, Role, Service, Vm, names, state};
 
 use super::ticket::{self, Answer, Body, Place, Ticket};
-use super::{AGENT_TOKEN, Node, OnDisk, SERVER_TOKEN, cluster_id};
+use super::{AGENT_TOKEN, Node, OnDisk, SERVER_TOKEN, cluster_id, files};
 
 /// A Lease that was not renewed for so long, by its watcher's clock, is anybody's.
 const LEASE_LASTS: Duration = Duration::from_secs(30);
@@ -208,9 +208,10 @@ fn seal(
         |path: &str| node.facts.file(path).known().map(|file| Secret::new(file.content.expose().trim()));
     let server = Some(super::host_port(&node.ip.to_string(), 9345));
     let ticket = if joiner.is_master() {
-        Ticket { token: read(SERVER_TOKEN)?, agent_token: disk.agent_token.clone(), server }
+        let critical = read(super::CONFIG).map(|own| files::critical(own.expose())).unwrap_or_default();
+        Ticket { token: read(SERVER_TOKEN)?, agent_token: disk.agent_token.clone(), server, critical }
     } else {
-        Ticket { token: read(AGENT_TOKEN)?, agent_token: None, server }
+        Ticket { token: read(AGENT_TOKEN)?, agent_token: None, server, critical: files::Critical::new() }
     };
     let binding = ticket::binding(node.service, joiner.vm.id, &joiner.role, cluster);
     // A key that is no key is its owner's fault: it stays unanswered, the others do not suffer.

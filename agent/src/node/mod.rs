@@ -56,7 +56,7 @@ pub fn interests(config: &Config, role: &Role, facts: &Facts, interests: &mut In
     host::interests(config, role, interests);
     health::interests(config, role, interests);
     swap::interests(facts, interests);
-    follow::interests(role, interests);
+    follow::interests(config, role, interests);
     interests.clock = !matches!(facts.exists.get(trace(role)), Some(Observed::Known(())));
     interests.units.push(unit(role).to_owned());
     interests.exists.push(trace(role).to_owned());

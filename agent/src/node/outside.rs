@@ -108,6 +108,9 @@ fn join(node: &Node<'_>, ticket: &Ticket, decision: &mut Decision) {
     let agent_token = ticket.agent_token.clone().filter(|_| *node.role == Role::Master);
     let entry =
         files::Entry::Join { server: format!("https://{server}"), token: ticket.token.clone(), agent_token };
+    if let Some(condition) = contradicts(node, &entry, ticket) {
+        return decision.conditions.push(condition);
+    }
     configure(node, &entry, decision);
     decision.conditions.push(waiting("Joining", format!("joining through {server}")));
 }
@@ -216,6 +219,17 @@ fn reachable(node: &Node<'_>, server: &str, token: &Secret) -> Result<(), Condit
     }
 }
 
+/// A master that says otherwise than the cluster would be refused by RKE2, or bring a second network.
+fn contradicts(node: &Node<'_>, entry: &files::Entry, ticket: &Ticket) -> Option<Condition> {
+    let own = node.files(entry).into_iter().find(|file| file.path == super::CONFIG)?;
+    let differences = files::contradictions(own.content.as_str(), &ticket.critical);
+    let message = format!(
+        "this master cannot join, for all masters of a cluster must say alike: {}; correct this VM's context",
+        differences.join("; ")
+    );
+    (!differences.is_empty()).then(|| waiting("OtherSettings", message))
+}
+
 /// Where this node enters: the endpoint of the context first, although the ticket's own address answers a moment earlier
 /// (the vnf nodes learn of a new master by their next look at OneGate). RKE2 keeps the address in its configuration and
 /// starts by it after every power cycle, when that one master may be gone; and writing the one now and the other later
@@ -274,4 +288,35 @@ fn outsiders_interval(node: &Node<'_>) -> Option<Duration> {
 
 fn waiting(reason: &str, message: impl Into<String>) -> Condition {
     Condition::unmet("ClusterEntered", reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::fixture;
+    use super::*;
+    use crate::facts::Facts;
+
+    #[test]
+    fn a_master_with_other_settings_than_the_clusters_waits_until_they_are_corrected() {
+        let mut config = fixture::config();
+        let mut facts = Facts::default();
+        facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        facts.supervisor = Observed::Absent;
+        let there = "cni: [cilium]\ndisable-kube-proxy: true\ncluster-cidr: 10.99.0.0/16\n";
+        let ticket = Ticket {
+            token: Secret::new("K10ab::server:cd"),
+            agent_token: None,
+            server: None,
+            critical: files::critical(there),
+        };
+        let mut told = |networks: &str| {
+            config.node.cluster_cidr = vec![networks.parse().unwrap()];
+            let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
+            let mut decision = Decision::default();
+            join(&node, &ticket, &mut decision);
+            (decision.conditions.last().map(|it| it.reason.clone()).unwrap(), decision.effects.is_empty())
+        };
+        assert_eq!(told("10.42.0.0/16"), ("OtherSettings".to_owned(), true));
+        assert_eq!(told("10.99.0.0/16"), ("Joining".to_owned(), false));
+    }
 }

@@ -13,6 +13,7 @@ use crate::plan::{Content, Effect, FileSpec, Secret};
 use crate::seal::{self, KeyPair};
 use crate::service::{Role, VmId, names};
 
+use super::files::Critical;
 use super::{JOIN_SEED, Node};
 
 /// What is sealed to a joiner.
@@ -24,6 +25,8 @@ pub struct Ticket {
     pub agent_token: Option<Secret>,
     /// `host:port` of a supervisor that answers; used where the context names no endpoint.
     pub server: Option<String>,
+    /// For masters: what all servers must say alike; empty if the leader is too old to tell.
+    pub critical: Critical,
 }
 
 impl Ticket {
@@ -36,6 +39,9 @@ impl Ticket {
         if let Some(server) = &self.server {
             text.push_str(&format!("server={server}\n"));
         }
+        for (setting, value) in &self.critical {
+            text.push_str(&format!("{SETTING}{setting}={value}\n"));
+        }
         Secret::new(text)
     }
 
@@ -45,12 +51,21 @@ impl Ticket {
             let value = text.expose().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             value.filter(|value| !value.is_empty())
         };
+        let setting = |line: &str| line.strip_prefix(SETTING)?.split_once('=').map(owned);
         Some(Self {
             token: Secret::new(get("token")?),
             agent_token: get("agent-token").map(Secret::new),
             server: get("server").map(str::to_owned),
+            critical: text.expose().lines().filter_map(setting).collect(),
         })
     }
+}
+
+/// Before the name of a setting of RKE2.
+const SETTING: &str = "rke2/";
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
 }
 
 /// This VM's join key; the effect makes one if there is none yet.
@@ -101,6 +116,7 @@ fn in_clear(node: &Node<'_>) -> Observed<Ticket> {
             token: Secret::new(token),
             agent_token: None,
             server: vm.attribute(names::MASTER).map(|ip| format!("{ip}:9345")),
+            critical: Critical::new(),
         })
         .next()
         .map_or(Observed::Absent, Observed::Known)
@@ -184,6 +200,18 @@ fn fingerprint(public: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ticket_reads_as_it_was_written() {
+        let critical =
+            Critical::from([("cni".into(), "multus,cilium".into()), ("cluster-dns".into(), "".into())]);
+        let agent_token = Some(Secret::new("agents-only"));
+        let server = Some("[fd00::1]:9345".into());
+        let ticket = Ticket { token: Secret::new("K10ab::server:c=d"), agent_token, server, critical };
+        assert_eq!(Ticket::parse(&ticket.to_text()), Some(ticket));
+        let earlier = Ticket::parse(&Secret::new("token=x\nlater=y\n")).unwrap();
+        assert_eq!((earlier.server, earlier.critical), (None, Critical::new()));
+    }
 
     #[test]
     fn an_answer_reads_as_it_was_written() {

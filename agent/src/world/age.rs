@@ -60,6 +60,38 @@ mod tests {
         assert_eq!(String::from_utf8(sealed).unwrap(), expected);
     }
 
+    /// What the manual tells users to do, with the programs that they have; passed over where these are not installed,
+    /// unless `ONEKE_OWNERS=1` makes that a failure.
+    #[tokio::test]
+    async fn whoever_has_the_private_key_opens_it() {
+        const AGE: &str = "/usr/bin/age";
+        let installed = std::path::Path::new(AGE).exists();
+        assert!(installed || std::env::var_os("ONEKE_OWNERS").is_none(), "there is no {AGE}");
+        if !installed {
+            return;
+        }
+        let home = tempfile::tempdir().unwrap();
+        let run = |program: &str, arguments: &[&str]| {
+            let mut command = std::process::Command::new(program);
+            let output = command.current_dir(home.path()).args(arguments).output().unwrap();
+            (output.status.success(), String::from_utf8(output.stdout).unwrap())
+        };
+        let mut keys = Vec::new();
+        for (kind, bits) in [("ed25519", "256"), ("rsa", "2048")] {
+            assert!(run("ssh-keygen", &["-q", "-t", kind, "-b", bits, "-N", "", "-f", kind]).0);
+            keys.push(
+                std::fs::read_to_string(home.path().join(format!("{kind}.pub"))).unwrap().trim().to_owned(),
+            );
+        }
+        assert!(run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", "stranger"]).0);
+        let sealed = seal(AGE, &keys, &Secret::new("kind: Config\n")).await.unwrap();
+        std::fs::write(home.path().join("sealed"), sealed).unwrap();
+        for key in ["ed25519", "rsa"] {
+            assert_eq!(run(AGE, &["-d", "-i", key, "sealed"]), (true, "kind: Config\n".to_owned()), "{key}");
+        }
+        assert_eq!(run(AGE, &["-d", "-i", "stranger", "sealed"]), (false, String::new()));
+    }
+
     #[tokio::test]
     async fn a_refusal_and_an_absence_are_told_without_the_text() {
         let (_home, age) = program("echo 'malformed recipient' >&2; exit 1");

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::catalogue::{Addon, Device, Manifest, Workload, catalogue};
 use super::template::{Values, filled};
 use super::yaml::{Map, Yaml, document, map, stream};
-use super::{Shape, chart_config, manifest, secret_manifest};
+use super::{MANIFESTS, Shape, chart_config, manifest, secret_manifest};
 use crate::context::Config;
 use crate::plan::FileSpec;
 use crate::service::Role;
@@ -39,6 +39,39 @@ pub(super) fn missing(config: &Config) -> Vec<(&'static str, &'static str)> {
     let of = |addon: &'static Addon| addon.needs.iter().map(move |name| (addon, name.as_str()));
     let lacking = enabled(&values).flat_map(of).filter(|(_, name)| !values.contains_key(*name));
     lacking.map(|(addon, name)| (name, addon.name.as_str())).collect()
+}
+
+/// Manifests of an add-on that stand on a server although the context does not ask for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// The add-on.
+    pub addon: &'static str,
+    /// What would ask for it again.
+    pub enable: &'static [String],
+    /// Where they may stand.
+    pub paths: Vec<String>,
+}
+
+/// Every manifest of add-ons that a server may have once been given and that it would not be given now. What only tunes a
+/// chart of RKE2's own does nothing without it, and is passed over.
+pub fn leftovers(config: &Config) -> Vec<Leftover> {
+    let mut wanted: Vec<String> =
+        manifests(config, &Shape::default()).into_iter().map(|file| file.path).collect();
+    wanted.extend(shipped(config).iter().map(|name| format!("{MANIFESTS}/{name}.yaml")));
+    let unwanted = |addon: &'static Addon| {
+        let paths = possible(addon).filter(|path| !wanted.contains(path)).collect();
+        Leftover { addon: &addon.name, enable: &addon.enable, paths }
+    };
+    catalogue().iter().map(unwanted).filter(|leftover| !leftover.paths.is_empty()).collect()
+}
+
+/// Every manifest that an add-on may ever have.
+fn possible(addon: &Addon) -> impl Iterator<Item = String> {
+    let chart =
+        addon.chart.iter().flat_map(|chart| [chart.release.clone(), format!("{}-values", chart.release)]);
+    let manifests = addon.manifests.iter().map(|item| item.file.clone());
+    let shipped = addon.shipped.iter().map(|item| item.file.clone());
+    chart.chain(manifests).chain(shipped).map(|name| format!("{MANIFESTS}/{name}.yaml"))
 }
 
 /// Kernel modules that the enabled add-ons need on a node of this role.

@@ -146,7 +146,7 @@ fn short(value: &Yaml) -> String {
 }
 
 /// Settings as they are on disk. One whose name ends in `+` adds to a list, for RKE2 as for us.
-fn read(text: &str) -> Result<Map, String> {
+pub(super) fn read(text: &str) -> Result<Map, String> {
     let fault = || format!("{CONFIG} does not read as RKE2's configuration");
     match serde_saphyr::from_str(text).map_err(|_| fault())? {
         serde_json::Value::Object(map) => {

@@ -1,7 +1,7 @@
 //! Values that are each right and do not go together on a node. What can be seen without the add-ons and the node's
 //! place in the cluster is already refused where the context is read.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -49,7 +49,7 @@ pub fn conflicts(config: &Config) -> Vec<Problem> {
     }
     for (name, networks) in cluster_networks(node) {
         for (what, ip) in &taken {
-            if let Some(network) = networks.iter().find(|network| network.contains(&IpAddr::V4(*ip))) {
+            if let Some(network) = networks.iter().find(|network| network.contains(ip)) {
                 problems.push(Problem {
                     variable: name.into(),
                     value: network.to_string(),
@@ -62,9 +62,9 @@ pub fn conflicts(config: &Config) -> Vec<Problem> {
 }
 
 /// A Service must not get an address that something else has.
-fn pools_apart(problems: &mut Vec<Problem>, node: &NodeConfig, taken: &[(String, Ipv4Addr)]) {
+fn pools_apart(problems: &mut Vec<Problem>, node: &NodeConfig, taken: &[(String, IpAddr)]) {
     for (first, last) in &node.metallb_ranges {
-        let inside = |ip: &Ipv4Addr| (first..=last).contains(&&IpAddr::V4(*ip));
+        let inside = |ip: &IpAddr| ip.is_ipv4() == first.is_ipv4() && (first..=last).contains(&ip);
         if let Some((what, ip)) = taken.iter().find(|(_, ip)| inside(ip)) {
             problems.push(Problem {
                 variable: "ONEAPP_K8S_METALLB_RANGE".into(),
@@ -76,16 +76,19 @@ fn pools_apart(problems: &mut Vec<Problem>, node: &NodeConfig, taken: &[(String,
 }
 
 /// Addresses that this node knows to be in use, and whose they are.
-fn taken(node: &NodeConfig, nics: &[Nic]) -> Vec<(String, Ipv4Addr)> {
-    let mut taken: Vec<(String, Ipv4Addr)> = Vec::new();
+fn taken(node: &NodeConfig, nics: &[Nic]) -> Vec<(String, IpAddr)> {
+    let mut taken: Vec<(String, IpAddr)> = Vec::new();
     let vips = [("ONEAPP_VROUTER_ETH0_VIP0", node.eth0_vip0), ("ONEAPP_VROUTER_ETH1_VIP0", node.eth1_vip0)];
-    taken.extend(vips.into_iter().filter_map(|(name, ip)| Some((format!("the address of {name}"), ip?))));
+    taken.extend(
+        vips.into_iter().filter_map(|(name, ip)| Some((format!("the address of {name}"), ip?.into()))),
+    );
     for nic in nics {
-        taken.extend(nic.ip.map(|ip| (format!("this VM's own address on {}", nic.name()), ip)));
-        taken.extend(nic.gateway.map(|ip| (format!("the gateway of {}", nic.name()), ip)));
-        taken.extend(
-            nic.vips.iter().map(|(n, ip, _)| (format!("virtual address {n} of {}", nic.name()), *ip)),
-        );
+        let own = [nic.ip.map(IpAddr::V4), nic.ip6.map(IpAddr::V6)].into_iter().flatten();
+        taken.extend(own.map(|ip| (format!("this VM's own address on {}", nic.name()), ip)));
+        taken.extend(nic.gateway.map(|ip| (format!("the gateway of {}", nic.name()), ip.into())));
+        let vip =
+            |(n, ip, _): &(u8, _, u8)| (format!("virtual address {n} of {}", nic.name()), IpAddr::V4(*ip));
+        taken.extend(nic.vips.iter().map(vip));
     }
     taken.sort_by_key(|(_, ip)| *ip);
     taken.dedup_by_key(|(_, ip)| *ip);

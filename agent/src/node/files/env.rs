@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::config::{bare_host, host_of, unique};
-use super::{Entry, Pinned, private, secret};
+use super::{Entry, MARK, Pinned, private, secret};
 use crate::context::{Config, Nic};
 use crate::plan::FileSpec;
 use crate::service::Role;
@@ -23,7 +23,7 @@ pub(super) fn proxy(config: &Config, role: &Role, pinned: &Pinned, entry: &Entry
         return None;
     }
     let around = node.no_proxy.clone().unwrap_or_else(|| no_proxy(config, pinned, entry).join(","));
-    let mut text = String::new();
+    let mut text = MARK.to_owned();
     let pairs =
         [("HTTP_PROXY", &node.http_proxy), ("HTTPS_PROXY", &node.https_proxy), ("NO_PROXY", &Some(around))];
     for (name, value) in pairs {
@@ -90,7 +90,7 @@ mod tests {
         config.node.http_proxy = Some("http://10.9.9.9:3128".into());
         let file = proxy(&config, &worker(), &pinned(), &joins()).unwrap();
         assert_eq!(file.path, "/etc/default/rke2-agent");
-        let expected = "HTTP_PROXY=\"http://10.9.9.9:3128\"\nNO_PROXY=\"localhost,127.0.0.0/8,::1,.svc,.cluster.local,\
+        let expected = "# Written by oneke-agent.\nHTTP_PROXY=\"http://10.9.9.9:3128\"\nNO_PROXY=\"localhost,127.0.0.0/8,::1,.svc,.cluster.local,\
                         172.20.0.0/24,172.20.0.100,10.42.0.0/16,10.43.0.0/16,10.2.11.86,172.20.0.86,ep0.eth0.vr\"\n";
         assert_eq!(file.content.as_str(), expected);
         assert!(matches!(file.content, crate::plan::Content::Public(_)));
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!((file.path.as_str(), file.mode), ("/etc/default/rke2-server", 0o600));
         assert_eq!(
             file.content.as_str(),
-            "HTTPS_PROXY=\"http://me:a\\\"b\\\\c\\$d\\`e@proxy:1\"\nNO_PROXY=\"only.this\"\n"
+            "# Written by oneke-agent.\nHTTPS_PROXY=\"http://me:a\\\"b\\\\c\\$d\\`e@proxy:1\"\nNO_PROXY=\"only.this\"\n"
         );
         assert!(!format!("{file:?}").contains("a\\\"b"));
     }

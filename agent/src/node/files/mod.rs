@@ -8,6 +8,7 @@ mod changes;
 mod cni;
 mod config;
 mod conflicts;
+mod critical;
 mod env;
 mod extra;
 #[cfg(test)]
@@ -20,12 +21,13 @@ pub mod yaml;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-pub use addons::{devices, workloads};
+pub use addons::{Leftover, devices, leftovers, workloads};
 pub use catalogue::{Addon, Device, Variable, VariableKind, Workload, catalogue};
 pub use changes::{Changes, changes};
 pub use config::ROLE_LABEL;
 pub use config::{OnDisk, on_disk};
 pub use conflicts::conflicts;
+pub use critical::{Critical, contradictions, critical};
 pub use extra::{EXTRA_CONFIG, merge_extra, refused, registries};
 pub use host::{host, parameters};
 pub use links::{Link, links};
@@ -38,6 +40,9 @@ use crate::service::{Role, VmId};
 pub const CONFIG: &str = "/etc/rancher/rke2/config.yaml";
 /// RKE2 applies every file that a server finds here.
 pub const MANIFESTS: &str = "/var/lib/rancher/rke2/server/manifests";
+
+/// The first line of a file that stands only while the context asks for it: one without it is somebody else's.
+const MARK: &str = "# Written by oneke-agent.\n";
 
 /// How a node enters its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +128,7 @@ impl Pinned {
 pub fn rke2(config: &Config, role: &Role, pinned: &Pinned, entry: &Entry, shape: &Shape) -> Vec<FileSpec> {
     let mut files = vec![secret(CONFIG, config::render(config, role, pinned, entry, shape))];
     if let Some(text) = &config.node.registries {
-        files.push(secret(extra::REGISTRIES, text.expose().to_owned()));
+        files.push(secret(extra::REGISTRIES, format!("{MARK}{}", text.expose())));
     }
     files.extend(env::proxy(config, role, pinned, entry));
     if *role == Role::Master {
@@ -131,6 +136,19 @@ pub fn rke2(config: &Config, role: &Role, pinned: &Pinned, entry: &Entry, shape:
         files.extend(addons::manifests(config, shape));
     }
     files
+}
+
+/// Where files would stand that the context does not ask for; those that [`is_ours`] tells go.
+pub fn withdrawn(config: &Config, role: &Role) -> Vec<&'static str> {
+    let node = &config.node;
+    let registries = node.registries.is_none().then_some(extra::REGISTRIES);
+    let proxy = (node.http_proxy.is_none() && node.https_proxy.is_none()).then(|| env::path(role));
+    registries.into_iter().chain(proxy).collect()
+}
+
+/// True if the agent wrote the file, and not a script of the user's.
+pub fn is_ours(text: &str) -> bool {
+    text.starts_with(MARK)
 }
 
 /// A file that only root reads, and that may not be printed.
