@@ -10,6 +10,13 @@ use crate::context::vnf::{Host, LvsConfig, LvsMethod, Protocol, Server, VirtualS
 use crate::service::VmId;
 use crate::service::offers::Family;
 
+/// There in every kernel that has IPVS loaded.
+pub const PARAMETER: &str = "net.ipv4.vs.expire_nodest_conn";
+
+/// Keepalived loads the kernel's part when it starts. Where there is none it ends at once, and VRRP with it (2.2.7:
+/// "exited with permanent error FATAL"), although `keepalived -t` accepts the file.
+pub const KERNEL_LACKS_IT: &str = "the kernel has no IPVS (module ip_vs), without which Keepalived ends at once, and the virtual addresses with it: boot a kernel that has the module, or drop ONEAPP_VNF_LB_ENABLED; see journalctl -u keepalived";
+
 /// The listeners of the configuration.
 pub fn listeners(config: &LvsConfig) -> Vec<Listener> {
     config.services.iter().map(listener).collect()

@@ -24,6 +24,7 @@ mod view;
 pub use links::{Names, held};
 
 use backends::InForce;
+use daemons::Standing;
 
 use crate::context::Config;
 use crate::driver::Interests;
@@ -49,6 +50,7 @@ pub fn interests(config: &Config, links: &Observed<Vec<Link>>, interests: &mut I
         let names = Names::find(&config.nics, links);
         let parameters = router::parameters(&config.vnf.router, &config.nics, &names);
         interests.sysctls.extend(parameters.into_iter().map(|(key, _)| key));
+        interests.sysctls.extend(config.vnf.lvs.iter().map(|_| lvs::PARAMETER.to_owned()));
         let speaking = config.vnf.vrrp.instances.iter().filter(|i| names.link(i.nic, links).is_some());
         interests.routers.extend(speaking.map(|instance| names.of(instance.nic)));
     }
@@ -155,7 +157,8 @@ fn translation(config: &Config, facts: &Facts, names: &Names, decision: &mut Dec
         || "nothing is translated".to_owned(),
         |nat| {
             let outward: Vec<String> = nat.outward.iter().map(|nic| names.of(*nic)).collect();
-            format!("masquerading out of {:?}; {} port forward(s)", outward.join(", "), nat.forwards.len())
+            let nics = if outward.is_empty() { "no interface".to_owned() } else { outward.join(", ") };
+            format!("masquerading out of {nics}; {} port forward(s)", nat.forwards.len())
         },
     );
     decision.conditions.push(standing.condition(kind, nat::UNIT, serving));
@@ -219,6 +222,12 @@ fn addresses(config: &Config, facts: &Facts, names: &Names, real_servers: &InFor
     }
     raise_floating(config, facts, names, links, &content, decision);
     let standing = daemons::keep_running(keepalived::UNIT, &content, Load::Reload, facts, decision);
+    let is_started = matches!(standing, Standing::Serving | Standing::Failed);
+    let lacks_ipvs = facts.sysctls.get(lvs::PARAMETER).is_some_and(Observed::is_absent);
+    if is_started && lacks_ipvs && content.as_str().contains("\nvirtual_server ") {
+        decision.conditions.push(Condition::unmet(kind, "KernelLacksIpvs", lvs::KERNEL_LACKS_IT));
+        return;
+    }
     let held = held(vrrp, links);
     let serving = match (held.is_empty(), vrrp.instances.iter().all(|instance| instance.vips.is_empty())) {
         (_, true) => "VRRP runs; no virtual address is given".to_owned(),

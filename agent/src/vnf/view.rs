@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::links::Names;
 use super::neighbours::{Speaker, has_address, heard_by, speaker};
-use super::{balancing, haproxy};
+use super::{balancing, haproxy, lvs};
 use crate::context::Config;
 use crate::context::vnf::{Host, Instance, Server, Source};
 use crate::facts::{Facts, Link, Observed, ServerState, VrrpState};
@@ -37,7 +37,11 @@ pub fn decide(config: &Config, facts: &Facts, names: &Names, decision: &mut Deci
             &["address", "interface", "instance", "held by"],
             addresses.collect(),
         ),
-        Table::new("Servers", &["listener", "server", "health", "source"], servers(config, facts)),
+        Table::new(
+            "Servers",
+            &["listener", "server", "health", "source"],
+            [servers(config, facts), virtual_servers(config, facts)].concat(),
+        ),
     ];
     decision.tables.extend(tables.into_iter().filter(|table| !table.rows.is_empty()));
 }
@@ -95,11 +99,7 @@ fn servers(config: &Config, facts: &Facts) -> Vec<Vec<String>> {
         let mut row = |owner: &str, server: &Server, source: String| {
             let port = server.port.unwrap_or_default();
             let name = format!("lb{}/{owner}_{}_{port}", balancer.index, server.host);
-            let shown = match &server.host {
-                Host::Address(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
-                host => format!("{host}:{port}"),
-            };
-            rows.push(vec![place.clone(), shown, health(facts, &name).to_owned(), source]);
+            rows.push(vec![place.clone(), shown(server), health(facts, &name).to_owned(), source]);
         };
         balancer.servers.iter().for_each(|server| row("static", server, "context".into()));
         let offered = backends.iter().filter(|(listener, _)| listener.slot.1 == balancer.index);
@@ -109,6 +109,37 @@ fn servers(config: &Config, facts: &Facts) -> Vec<Vec<String>> {
         }
     }
     rows
+}
+
+/// Those of IPVS. Which of them the kernel uses is Keepalived's to decide, and `ipvsadm -Ln`'s to show.
+fn virtual_servers(config: &Config, facts: &Facts) -> Vec<Vec<String>> {
+    let Some(lvs) = &config.vnf.lvs else { return Vec::new() };
+    let (in_force, _) = balancing::ipvs(config, facts);
+    let sources = Sources::of(config, facts);
+    let mut rows = Vec::new();
+    for service in &lvs.services {
+        let port = service.port.map_or_else(String::new, |port| format!(":{port}"));
+        let listener = format!("lb{} {}{port} (IPVS)", service.index, service.address);
+        let mut row = |server: &Server, source: String| {
+            rows.push(vec![listener.clone(), shown(server), "checked by Keepalived".into(), source]);
+        };
+        service.servers.iter().for_each(|server| row(server, "context".into()));
+        let offered = in_force.backends.get(&lvs::listener(service)).into_iter().flat_map(|all| all.values());
+        for backend in offered {
+            let known_from = sources.known_from(backend.vm, &backend.server);
+            row(&backend.server, format!("VM {} ({known_from})", backend.vm));
+        }
+    }
+    rows
+}
+
+/// `10.0.0.1:6443`, and the address alone where the port is the client's.
+fn shown(server: &Server) -> String {
+    match (&server.host, server.port) {
+        (host, None) => host.to_string(),
+        (Host::Address(IpAddr::V6(ip)), Some(port)) => format!("[{ip}]:{port}"),
+        (host, Some(port)) => format!("{host}:{port}"),
+    }
 }
 
 fn health(facts: &Facts, name: &str) -> &'static str {

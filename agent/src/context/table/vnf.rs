@@ -23,7 +23,7 @@ const NO_WIREGUARD: Served = Served::No("WireGuard is no part of an OneKE servic
 pub(super) const ADDRESSES: &[Variable] = &[
     var("ONEAPP_VROUTER_ETHx_VIPn", Form::Ipv4Prefixed, "Virtual address n of a NIC.")
         .input()
-        .differs("A wrong length is refused; the old scripts took /abc as 32."),
+        .differs("A wrong length is refused; the old scripts took /abc as 32. So is an address of another NIC, or the own address of the NIC that speaks VRRP: Keepalived takes it off the NIC, and stops."),
     var("ONEAPP_VNF_KEEPALIVED_INTERFACES", Form::Interfaces, "NICs that run VRRP; by default all.")
         .differs(INTERFACES),
     var(
@@ -70,7 +70,7 @@ pub(super) const HAPROXY: &[Variable] = &[
         "ONEAPP_VNF_HAPROXY_LBn_CHECK",
         Form::Choice(&["TCP", "API", "NONE"]),
         "",
-        "Listener n: how its servers prove life; API is GET /readyz over TLS. By default API for LB1, TCP for the rest.",
+        "Listener n: how its servers prove life; API is GET /readyz over TLS. By default API on port 6443 unless it has static servers, else TCP.",
     ),
     new(
         "ONEAPP_VNF_HAPROXY_LBn_PROXY_PROTOCOL",
@@ -119,7 +119,7 @@ pub(super) const LVS: &[Variable] = &[
     var("ONEAPP_VNF_LBn_SCHEDULER", Form::Text, "Virtual server n: how a server is chosen."),
     var("ONEAPP_VNF_LBn_SERVERm_HOST", Form::Host, "Static server m of virtual server n."),
     var("ONEAPP_VNF_LBn_SERVERm_PORT", Form::Port, "Its port."),
-    var("ONEAPP_VNF_LBn_SERVERm_WEIGHT", Form::Id, "Its weight."),
+    var("ONEAPP_VNF_LBn_SERVERm_WEIGHT", Form::Number(0, 65_535), "Its weight."),
     var("ONEAPP_VNF_LBn_SERVERm_ULIMIT", Form::Id, "Its upper limit of connections."),
     var("ONEAPP_VNF_LBn_SERVERm_LLIMIT", Form::Id, "Its lower limit of connections."),
 ];
@@ -151,9 +151,13 @@ pub(super) const ROUTING: &[Variable] = &[
     var("ONEAPP_VNF_NAT4_PORT_FWDn", Form::Forward, "A port that is forwarded, TCP and UDP.")
         .differs("A wrong one is refused, not dropped."),
     var("ONEAPP_VNF_DNS_ENABLED", Form::Bool, "Serve names with unbound.").default("NO").input(),
-    var("ONEAPP_VNF_DNS_INTERFACES", Form::Interfaces, "NICs on which names are served; by default all.")
-        .input()
-        .differs(INTERFACES),
+    var(
+        "ONEAPP_VNF_DNS_INTERFACES",
+        Form::Interfaces,
+        "NICs on which names are served, on all their addresses; by default all.",
+    )
+    .input()
+    .differs("On the NIC's IPv6 address, too, if the context gives one. What names no interface of this VM is warned about; the old scripts ignored it silently."),
     var("ONEAPP_VNF_DNS_ALLOWED_NETWORKS", Form::CidrList, "Who may ask; by default the NICs' own networks.")
         .differs(SERVICE),
     var("ONEAPP_VNF_DNS_NAMESERVERS", Form::Addresses, "Whom to ask instead of the root servers.")

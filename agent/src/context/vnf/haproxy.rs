@@ -81,12 +81,26 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Option<HaproxyConfi
 
 /// The papers of the IPVS era call HAProxy's balancers `ONEAPP_VNF_LBn`. They mean HAProxy's only if nothing else can
 /// be meant: IPVS is off, and no `ONEAPP_VNF_HAPROXY_LBn_IP` is given.
-fn former(reader: &Reader<'_>) -> Option<&'static str> {
-    let current = reader
-        .vars()
-        .iter()
-        .any(|(name, value)| !value.is_empty() && index_in(name, "ONEAPP_VNF_HAPROXY_LB", "_IP").is_some());
-    (!current && !reader.flag("ONEAPP_VNF_LB_ENABLED", false)).then_some("ONEAPP_VNF_LB")
+fn former(reader: &mut Reader<'_>) -> Option<&'static str> {
+    let former = "ONEAPP_VNF_LB";
+    let is_given = |prefix: &str, (name, value): (&str, &str)| {
+        !value.is_empty() && index_in(name, prefix, "_IP").is_some()
+    };
+    if reader.flag("ONEAPP_VNF_LB_ENABLED", false) {
+        return None;
+    }
+    if !reader.vars().iter().any(|variable| is_given("ONEAPP_VNF_HAPROXY_LB", variable)) {
+        return Some(former);
+    }
+    let unread: Vec<&str> =
+        reader.vars().iter().filter(|v| is_given(former, *v)).map(|(name, _)| name).collect();
+    for name in unread {
+        reader.warn(
+            name,
+            "not used: ONEAPP_VNF_LB_ENABLED is not YES, and HAProxy's balancers have their newer names",
+        );
+    }
+    None
 }
 
 fn balancer(
@@ -107,11 +121,9 @@ fn balancer(
         reader.warn(&port_name, format!("not set: balancer {index} does not listen"));
     }
     let (address, port) = (address?, listens?);
-    let check = check.unwrap_or(if index == 1 && port == 6443 && servers.is_empty() {
-        Check::Api
-    } else {
-        Check::Tcp
-    });
+    // 6443 is where Kubernetes serves its API (OneKE's LB1, Cluster API's LB0). Servers of the context may be anything.
+    let by_port = if port == 6443 && servers.is_empty() { Check::Api } else { Check::Tcp };
+    let check = check.unwrap_or(by_port);
     Some(Balancer { index, address, port, servers, check, proxy })
 }
 

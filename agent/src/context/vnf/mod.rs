@@ -11,6 +11,7 @@ mod lvs;
 mod names;
 mod routing;
 mod servers;
+mod vips;
 mod vrrp;
 
 pub use haproxy::{Balancer, Check, HaproxyConfig, ProxyProtocol};
@@ -90,6 +91,9 @@ impl VnfConfig {
         if let (Some(haproxy), Some(dns)) = (&config.haproxy, config.dns.as_ref().filter(|dns| dns.tcp)) {
             tell_both(reader, haproxy, dns);
         }
+        if let (Some(haproxy), Some(nat)) = (&config.haproxy, &config.nat) {
+            tell_forwarded(reader, haproxy, nat);
+        }
         config
     }
 }
@@ -103,6 +107,20 @@ fn tell_both(reader: &mut Reader<'_>, haproxy: &HaproxyConfig, dns: &DnsConfig) 
             let expected =
                 format!("expected a port that is free on {address}: the name server listens there");
             reader.problem(&name, &port.to_string(), expected);
+        }
+    }
+}
+
+/// What is forwarded never arrives at a balancer. As in the old appliance; it can be meant, but hardly.
+fn tell_forwarded(reader: &mut Reader<'_>, haproxy: &HaproxyConfig, nat: &NatConfig) {
+    for Balancer { index, address, port, .. } in &haproxy.balancers {
+        let catches =
+            |forward: &&Forward| forward.port == *port && forward.to.is_none_or(|to| to.contains(address));
+        if let Some(Forward { target, .. }) = nat.forwards.iter().find(catches) {
+            let message = format!(
+                "never reached from outside: an ONEAPP_VNF_NAT4_PORT_FWDn sends {address}:{port} to {target}"
+            );
+            reader.warn(&format!("ONEAPP_VNF_HAPROXY_LB{index}_PORT"), message);
         }
     }
 }

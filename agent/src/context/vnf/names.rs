@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::super::Nic;
 use super::super::forms::{number, port};
@@ -95,9 +95,10 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Option<DnsConfig> {
     })
 }
 
-/// The own address and the virtual ones: a name server that listens on a NIC answers on all of them.
+/// The own addresses and the virtual ones: a name server that listens on a NIC answers on all of them.
 fn addresses(nic: &Nic) -> impl Iterator<Item = IpAddr> {
-    nic.ip.into_iter().chain(nic.vips.iter().map(|(_, vip, _)| *vip)).map(IpAddr::V4)
+    let v4 = nic.ip.into_iter().chain(nic.vips.iter().map(|(_, vip, _)| *vip)).map(IpAddr::V4);
+    v4.chain(nic.ip6.map(IpAddr::V6))
 }
 
 fn allowed(reader: &mut Reader<'_>, chosen: &[&Nic]) -> Vec<IpNet> {
@@ -111,15 +112,23 @@ fn allowed(reader: &mut Reader<'_>, chosen: &[&Nic]) -> Vec<IpNet> {
         let own = chosen.iter().filter_map(|nic| Some((nic.ip?, nic.prefix)));
         let virtual_ones =
             chosen.iter().flat_map(|nic| nic.vips.iter().map(|(_, vip, prefix)| (*vip, *prefix)));
+        let v6 = chosen.iter().filter_map(|nic| Ipv6Net::new(nic.ip6?, prefix6(reader, nic)).ok());
         own.chain(virtual_ones)
             .filter_map(|(ip, prefix)| Ipv4Net::new(ip, prefix).ok())
             .map(IpNet::V4)
+            .chain(v6.map(IpNet::V6))
             .collect()
     });
     networks.iter_mut().for_each(|network| *network = network.trunc());
     networks.sort_unstable();
     networks.dedup();
     networks
+}
+
+/// 64 unless the context says otherwise, as OpenNebula's own scripts have it.
+fn prefix6(reader: &Reader<'_>, nic: &Nic) -> u8 {
+    let text = reader.text(&format!("ETH{}_IP6_PREFIX_LENGTH", nic.index));
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(64)
 }
 
 fn forwarders(reader: &mut Reader<'_>) -> Vec<Forwarder> {

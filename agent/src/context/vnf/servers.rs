@@ -100,7 +100,10 @@ fn server(
     let host =
         reader.parse(&host_name, "expected an address or a host name", |text| Host::parse(text.trim()));
     let port = reader.parse(&port_name, PORT_FORM, port);
-    let weight = reader.parse(&weight_name, "expected a weight from 0 to 256", weight);
+    // Keepalived's are wider than HAProxy's.
+    let most = if needs_port { HEAVIEST } else { u16::MAX.into() };
+    let form = format!("expected a weight from 0 to {most}");
+    let weight = reader.parse(&weight_name, &form, |text| u16::try_from(number(text, 0, most)?).ok());
     let upper = reader.parse(&upper_name, LIMIT_FORM, limit);
     let lower = reader.parse(&lower_name, LIMIT_FORM, limit);
     for (name, needed) in [(&host_name, true), (&port_name, needs_port)] {
@@ -114,9 +117,12 @@ fn server(
 
 const LIMIT_FORM: &str = "expected a number of connections";
 
-/// A server's share: 0 to 256 (HAProxy's range; Keepalived's is wider).
+/// The most that HAProxy takes (configuration manual, "weight").
+const HEAVIEST: u32 = 256;
+
+/// A share that a VM publishes for itself: 0 to 256, good for HAProxy and IPVS alike.
 pub(crate) fn weight(text: &str) -> Option<u16> {
-    number(text, 0, 256).and_then(|weight| u16::try_from(weight).ok())
+    number(text, 0, HEAVIEST).and_then(|weight| u16::try_from(weight).ok())
 }
 
 /// A number of connections; 0 is no limit, as in ipvsadm.

@@ -7,11 +7,10 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
-
 use super::super::Nic;
 use super::super::forms::number;
 use super::super::reader::Reader;
+use super::vips::{self, variable};
 use crate::plan::Secret;
 
 /// What Keepalived shall do.
@@ -151,12 +150,12 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> VrrpConfig {
     let default = default_vrid(reader);
     let candidates: Vec<Candidate<'_>> =
         chosen.into_iter().map(|nic| candidate(reader, nic, default)).collect();
-    tell_overlaps(reader, nics);
-    tell_strays(reader, nics);
+    let instances = instances(reader, &candidates);
+    vips::tell(reader, nics, &instances);
     tell_uncarried(reader, nics, &candidates);
     let unicast = unicast(reader);
     let floating = candidates.iter().filter(|c| c.nic.ip.is_none()).map(|c| c.nic.index).collect();
-    VrrpConfig { instances: instances(reader, &candidates), floating, unicast }
+    VrrpConfig { instances, floating, unicast }
 }
 
 /// OneGate names fellows to the VMs of a service only. To those of a virtual router it does too, but it does not show
@@ -219,9 +218,13 @@ fn setting<T>(
     form: &str,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Option<T> {
+    reader.parse(&given(reader, nic, setting), form, parse)
+}
+
+/// The variable that gives a NIC's setting.
+fn given(reader: &Reader<'_>, nic: &Nic, setting: &str) -> String {
     let own = format!("ONEAPP_VNF_KEEPALIVED_ETH{}_{setting}", nic.index);
-    let name = if reader.text(&own).is_some() { own } else { format!("ONEAPP_VNF_KEEPALIVED_{setting}") };
-    reader.parse(&name, form, parse)
+    if reader.text(&own).is_some() { own } else { format!("ONEAPP_VNF_KEEPALIVED_{setting}") }
 }
 
 /// Keepalived takes 8 bytes and cuts off the rest, on every VM alike; so do we.
@@ -254,9 +257,10 @@ fn instances(reader: &mut Reader<'_>, candidates: &[Candidate<'_>]) -> Vec<Insta
         }
         let Some(ip) = leader.nic.ip else { continue };
         if leader.password.is_some() && !leader.interval.is_whole() {
+            let name = given(reader, leader.nic, "INTERVAL");
             reader.problem(
-                &format!("ONEAPP_VNF_KEEPALIVED_ETH{}_INTERVAL", leader.nic.index),
-                &leader.interval.to_string(),
+                &name,
+                reader.text(&name).unwrap_or_default(),
                 "expected whole seconds beside a password: fractions need VRRP version 3, which has no passwords",
             );
         }
@@ -288,45 +292,6 @@ fn vips(nic: &Nic) -> Vec<Vip> {
     vips
 }
 
-fn variable(nic: &Nic, n: u8) -> String {
-    format!("ONEAPP_VROUTER_ETH{}_VIP{n}", nic.index)
-}
-
-fn tell_overlaps(reader: &mut Reader<'_>, nics: &[Nic]) {
-    let all: Vec<(&Nic, u8, Ipv4Addr)> =
-        nics.iter().flat_map(|nic| nic.vips.iter().map(move |(n, ip, _)| (nic, *n, *ip))).collect();
-    for (at, (nic, n, ip)) in all.iter().enumerate() {
-        if let Some((other, _, _)) = all[..at].iter().find(|(_, _, earlier)| earlier == ip) {
-            if other.index == nic.index {
-                reader.warn(&variable(nic, *n), format!("{ip} is given twice; it is carried once"));
-            } else {
-                let expected =
-                    format!("expected an address that no other interface has: {} has it, too", other.name());
-                reader.problem(&variable(nic, *n), &ip.to_string(), expected);
-            }
-        }
-        if let Some(owner) = nics.iter().find(|owner| owner.ip == Some(*ip)) {
-            let message = format!("{ip} is this VM's own address on {}, too: it will not move", owner.name());
-            reader.warn(&variable(nic, *n), message);
-        }
-    }
-}
-
-/// An address beside its NIC's network can be meant (hosts reach it by a route), but a slip of the pen is likelier.
-fn tell_strays(reader: &mut Reader<'_>, nics: &[Nic]) {
-    for nic in nics {
-        let Some(network) = nic.ip.and_then(|ip| Ipv4Net::new(ip, nic.prefix).ok()) else { continue };
-        for (n, ip, _) in nic.vips.iter().filter(|(_, ip, _)| !network.contains(ip)) {
-            let network = network.trunc();
-            let message = format!(
-                "{ip} is not in {}'s network {network}: its neighbours there will not find it",
-                nic.name()
-            );
-            reader.warn(&variable(nic, *n), message);
-        }
-    }
-}
-
 /// The old appliance goes on without an address that nobody carries; so do we, but not in silence.
 fn tell_uncarried(reader: &mut Reader<'_>, nics: &[Nic], candidates: &[Candidate<'_>]) {
     for nic in nics {
@@ -340,7 +305,8 @@ fn tell_uncarried(reader: &mut Reader<'_>, nics: &[Nic], candidates: &[Candidate
             None => format!("ONEAPP_VNF_KEEPALIVED_INTERFACES leaves {} out", nic.name()),
         };
         for (n, ip, _) in &nic.vips {
-            reader.warn(&variable(nic, *n), format!("{ip} is not carried by any VRRP instance: {why}"));
+            reader
+                .warn(&variable(reader, nic, *n), format!("{ip} is not carried by any VRRP instance: {why}"));
         }
     }
 }

@@ -2,6 +2,7 @@
 //! the world turns unkind. Both end with the same line: apply, observe, decide again, and no effects are left.
 
 mod golden;
+mod lvs;
 mod machine;
 mod neighbours;
 mod owners;
