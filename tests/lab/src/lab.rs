@@ -1,7 +1,7 @@
 //! A running lab: machines, wires, cloud and one service, from the first mount to the last trace swept away.
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -24,8 +24,6 @@ use crate::{host, machine};
 /// Set by SIGINT and SIGTERM; every wait ends when it is.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Where `status` and `shell` find who is who.
-pub const MEMBERS: &str = "/run/oneke-lab/members.json";
 /// What the agent writes for users, inside a node.
 const STATUS_FILE: &str = "/run/oneke-agent/status.json";
 /// Between two looks while something is waited for.
@@ -217,7 +215,7 @@ impl Lab {
     /// # Errors
     /// When no running master has it.
     pub fn credentials(&self) -> Result<Credentials> {
-        let place = |name: &str| Path::new(host::DISKS).join("credentials").join(name);
+        let place = |name: &str| host::disks().join("credentials").join(name);
         let kept = Credentials { ca: place("ca"), certificate: place("certificate"), key: place("key") };
         if kept.key.exists() {
             return Ok(kept);
@@ -318,7 +316,16 @@ fn make_image(progress: &mut Progress) -> Result<Image> {
 
 fn write_members(members: &[Member]) -> Result<()> {
     let text = serde_json::to_string(members).context("could not write the members as JSON")?;
-    fs::write(MEMBERS, text).with_context(|| format!("could not write {MEMBERS}"))
+    let (path, unfinished) = (members_file(), members_file().with_extension("new"));
+    // Whole or not at all: somebody may read it at this moment.
+    fs::write(&unfinished, text)
+        .and_then(|()| fs::rename(&unfinished, &path))
+        .with_context(|| format!("could not write {}", path.display()))
+}
+
+/// Where `status` and `shell` find who is who.
+pub fn members_file() -> PathBuf {
+    host::run_directory().join("members.json")
 }
 
 /// The end of the journal of every VM that is not ready.

@@ -54,7 +54,7 @@ pub struct Machine {
 impl Machine {
     /// A machine that is off and has an empty disk.
     pub fn new(id: u32) -> Self {
-        let directory = Path::new(host::DISKS).join(name(id));
+        let directory = host::disks().join(name(id));
         Self { id, directory, ports: Vec::new(), device: None, running: None }
     }
 
@@ -268,7 +268,7 @@ pub fn journals(id: u32) -> PathBuf {
 
 /// Everything that a machine wrote to its disk.
 pub fn upper(id: u32) -> PathBuf {
-    Path::new(host::DISKS).join(name(id)).join("upper")
+    host::disks().join(name(id)).join("upper")
 }
 
 fn how(status: ExitStatus) -> Stopped {
