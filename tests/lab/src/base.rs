@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::command::run;
-use crate::host::{CACHE, DISKS};
+use crate::host::{self, CACHE};
 use crate::rke2;
 
 /// What the base holds beside the essential packages. The agent's own dependencies come first: its package is
@@ -85,14 +85,20 @@ pub fn ensure(say: &dyn Fn(&str)) -> Result<PathBuf> {
         base.display(),
         suite.name
     ));
-    let unfinished = base.with_extension("new");
+    // Two labs may make it at the same time.
+    let unfinished = base.with_extension(host::name());
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished).context("could not remove an unfinished base")?;
     }
     fs::create_dir_all(CACHE).with_context(|| format!("could not make {CACHE}"))?;
     bootstrap(&suite, &unfinished)?;
     tidy(&unfinished)?;
-    fs::rename(&unfinished, &base).context("could not put the base in its place")?;
+    match fs::rename(&unfinished, &base) {
+        Err(_) if base.exists() => {
+            fs::remove_dir_all(&unfinished).context("could not remove a second base")?
+        }
+        renamed => renamed.context("could not put the base in its place")?,
+    }
     Ok(base)
 }
 
@@ -150,7 +156,7 @@ impl Artefacts {
             }
             Ok(path)
         };
-        let out = Path::new(DISKS).join("package");
+        let out = host::disks().join("package");
         fs::create_dir_all(&out).with_context(|| format!("could not make {}", out.display()))?;
         let (builder, agent) = (program("appliance-build")?, program("oneke-agent")?);
         let text = |path: &Path| path.display().to_string();
@@ -175,7 +181,7 @@ impl Image {
     /// When a mount or the provisioning fails.
     pub fn make(base: &Path, artefacts: &Artefacts) -> Result<Self> {
         let [upper, work, root] =
-            ["upper", "work", "root"].map(|name| Path::new(DISKS).join("image").join(name));
+            ["upper", "work", "root"].map(|name| host::disks().join("image").join(name));
         for directory in [&upper, &work, &root] {
             fs::create_dir_all(directory)
                 .with_context(|| format!("could not make {}", directory.display()))?;
@@ -217,8 +223,9 @@ pub fn mount_overlay(lower: &str, upper: &Path, work: &Path, root: &Path) -> Res
 /// # Errors
 /// When the kernel refuses it.
 pub fn mount_disks() -> Result<()> {
-    fs::create_dir_all(DISKS).with_context(|| format!("could not make {DISKS}"))?;
-    run(&["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", DISKS]).map(drop)
+    let disks = host::disks();
+    fs::create_dir_all(&disks).with_context(|| format!("could not make {}", disks.display()))?;
+    run(&["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", &disks.display().to_string()]).map(drop)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The same story as [`crate::story`] with every step asserted, and what only a test does: a full power cycle without OneGate,
 //! and a search for secrets in everything that many can read. Then each benchmark, short: what it asserts holds.
 
-use std::time::Duration;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -13,43 +14,108 @@ use crate::leaks::{self, Arguments};
 use crate::progress::Member;
 use crate::service::{Scene, Size, api};
 use crate::story::{self, PATIENCE};
+use crate::{change, router};
 
 /// Runs all checks: the story on a service of this size, then every benchmark, short.
 ///
 /// # Errors
 /// At the first one that does not hold.
 pub fn run(size: &Size) -> Result<()> {
-    Lab::during(&Scene::of(*size), |lab| service(lab, size))?;
+    let mut parts = Parts::default();
+    Lab::during(&Scene::of(*size), |lab| service(lab, size, &mut parts))?;
+    parts.end("undeployed");
     Lab::during(&bench::stage(), |lab| {
         bench::convergence::measure(lab, &bench::convergence::Options { samples: 2, pause: 1.0 })?;
+        parts.end("bench convergence");
         bench::churn::measure(lab, &bench::churn::Options { changes: 8, reloads: 4, rate: 200 })?;
-        bench::lies::measure(lab, &bench::lies::Options { seconds: 42, rate: 200 })
+        parts.end("bench churn");
+        bench::lies::measure(lab, &bench::lies::Options { seconds: 28, rate: 200 })
     })?;
+    parts.end("bench lies");
     bench::failover::measure(&bench::failover::Options {
         rounds: 1,
         intervals: ["0.1".to_owned()].into(),
         ..bench::failover::Options::default()
     })?;
+    parts.end("bench failover");
     bench::topologies::measure(&bench::topologies::Options { names: ["single".to_owned()].into() })?;
-    println!("every check holds");
+    parts.end("bench topologies");
+    router::play()?;
+    parts.end("virtual router");
+    println!("\n{}\nevery check holds", parts.text());
     Ok(())
 }
 
-fn service(lab: &mut Lab, size: &Size) -> Result<()> {
+/// How long each part took.
+struct Parts {
+    began: Instant,
+    ended: Vec<(&'static str, Instant)>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self { began: Instant::now(), ended: Vec::new() }
+    }
+}
+
+impl Parts {
+    /// A part that began when the one before ended.
+    fn end(&mut self, name: &'static str) {
+        self.ended.push((name, Instant::now()));
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let mut began = self.began;
+        for (name, ended) in &self.ended {
+            let _ = writeln!(text, "  {name:<24}{:>7.1} s", (*ended - began).as_secs_f64());
+            began = *ended;
+        }
+        let _ = writeln!(text, "  {:<24}{:>7.1} s", "all", (began - self.began).as_secs_f64());
+        text
+    }
+}
+
+fn service(lab: &mut Lab, size: &Size, parts: &mut Parts) -> Result<()> {
     let arguments = Arguments::watch()?;
     story::deploy(lab, size)?;
     no_failed_start(lab)?;
+    members_vote(lab)?;
+    parts.end("deployed");
     story::greet(lab)?;
     story::grow(lab, size)?;
+    parts.end("one worker more");
     let vms = size.total() + 1;
     if size.vnf > 1 {
         let outage = story::lose_holder(lab, vms)?;
         ensure!(outage.answered > 0, "the client never got an answer");
+        parts.end("holder lost");
     }
     power_cycle(lab, vms)?;
+    parts.end("power cycle");
+    change::follow(lab)?;
+    parts.end("contexts changed");
     no_secrets(lab, &arguments)?;
+    parts.end("no secrets");
     lab.progress.say("undeploying");
     lab.undeploy()
+}
+
+/// Every master's agent sees its etcd member vote, and one of them lead.
+fn members_vote(lab: &mut Lab) -> Result<()> {
+    let reasons = |lab: &Lab, members: &[Member]| -> Vec<String> {
+        let masters = members.iter().filter(|member| member.role == "master" && !lab.is_plain(&member.role));
+        let conditions = masters.flat_map(|master| lab.report(master.vm).unwrap_or_default().conditions);
+        conditions.filter(|condition| condition.kind == "EtcdMember").map(|member| member.reason).collect()
+    };
+    let masters = lab.members().iter().filter(|member| member.role == "master").count();
+    lab.wait("etcd's members vote, and one of them leads", Duration::from_secs(60), |lab, members| {
+        let reasons = reasons(lab, members);
+        let count = |reason: &str| reasons.iter().filter(|said| *said == reason).count();
+        (count("Leader"), count("Follower")) == (1, masters - 1)
+    })?;
+    lab.progress.say(&format!("{masters} etcd members vote, one of them leads, say their agents"));
+    Ok(())
 }
 
 /// All hosts lose power at once, OneGate is gone, power returns: the cluster must come back by itself (invariant 2).

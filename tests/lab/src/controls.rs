@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::command::command;
 use crate::host;
-use crate::lab::{INTERRUPTED, MEMBERS};
+use crate::lab::{INTERRUPTED, members_file};
 use crate::progress::{Member, table};
 
 /// How long a lab may take to end by itself before its traces are taken away from outside.
@@ -104,9 +103,10 @@ pub fn down() -> Result<()> {
         }
     }
     host::sweep()?;
-    match std::fs::remove_dir_all(host::RUN) {
+    let run = host::run_directory();
+    match std::fs::remove_dir_all(&run) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("could not remove {}", host::RUN))
+            Err(error).with_context(|| format!("could not remove {}", run.display()))
         }
         _ => Ok(()),
     }
@@ -116,9 +116,11 @@ fn members() -> Result<Vec<Member>> {
     if host::runner().is_none() {
         bail!("no lab runs: start one by `oneke-lab up --keep`");
     }
-    if !Path::new(MEMBERS).exists() {
+    let path = members_file();
+    if !path.exists() {
         bail!("the lab has no nodes yet");
     }
-    let text = std::fs::read_to_string(MEMBERS).with_context(|| format!("could not read {MEMBERS}"))?;
-    serde_json::from_str(&text).with_context(|| format!("could not read the nodes in {MEMBERS}"))
+    let what = || format!("could not read the nodes in {}", path.display());
+    let text = std::fs::read_to_string(&path).with_context(what)?;
+    serde_json::from_str(&text).with_context(what)
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use oneke_cloud::server::Server;
-use oneke_cloud::{Cloud, Event, Kind, Request, ServiceId, VmId};
+use oneke_cloud::{Cloud, Event, Kind, NicRequest, Refused, Request, ServiceId, Vm, VmId};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
@@ -82,6 +82,25 @@ impl Front {
     pub fn instantiate(&self, scene: &Scene) -> Result<ServiceId> {
         self.with(|cloud, now| cloud.instantiate(now, &service::templates(scene), &service::request(scene)))
             .map_err(|refused| anyhow!("the cloud refused the service: {refused}"))
+    }
+
+    /// Makes a virtual router and the VMs behind it.
+    ///
+    /// # Errors
+    /// When the cloud refuses one of them.
+    pub fn place_router(&self, scene: &Scene) -> Result<()> {
+        let networks = [("public", true), ("private", true)];
+        let nic = NicRequest { network: "private".into(), ..NicRequest::default() };
+        self.with(|cloud, now| {
+            let routers = scene.size.vnf as usize;
+            cloud.create_virtual_router(now, "lab", &service::router_template(), &networks, routers)?;
+            for number in 0..scene.size.workers {
+                let name = format!("{}-{number}", service::BACKEND);
+                cloud.create_vm(now, &name, &service::backend_template(), vec![nic.clone()])?;
+            }
+            Ok(())
+        })
+        .map_err(|refused: Refused| anyhow!("the cloud refused the virtual router: {refused}"))
     }
 
     /// Tells OneGate attributes of a VM in that VM's own name.
@@ -165,6 +184,12 @@ impl Front {
             times.entry(vm).or_insert_with(uptime);
         }
     }
+}
+
+/// A VM's role in its service; those without a service get words of ours.
+pub fn role(vm: &Vm) -> String {
+    let own = if vm.virtual_router.is_some() { service::ROUTER } else { service::BACKEND };
+    vm.membership.as_ref().map_or_else(|| own.to_owned(), |(_, role)| role.clone())
 }
 
 fn runtime() -> Result<Runtime> {

@@ -1,10 +1,12 @@
 //! What the lab needs of the machine it runs on, where it keeps its traces, and how it takes all of them away again.
 //!
 //! Every trace has a name under which it can be found without remembering anything: processes by their cgroup, network
-//! namespaces by a prefix, mounts and loop devices by a directory. So [`sweep`] works after any kind of death.
+//! namespaces by a prefix, mounts and loop devices by a directory. So [`sweep`] works after any kind of death. All these
+//! names begin with the lab's own ([`name`]): labs of different names run beside each other and do not meet.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -13,16 +15,38 @@ use nix::unistd::Pid;
 
 use crate::command::{run, succeeds};
 
-/// Everything that dies with the lab.
-pub const RUN: &str = "/run/oneke-lab";
-/// Disks of the nodes: a tmpfs, because overlayfs takes no overlay as its upper directory (a lab inside a container).
-pub const DISKS: &str = "/run/oneke-lab/disks";
-/// What outlives it: base file systems, keyed by their content.
+/// What outlives labs, and all of them share: base file systems, keyed by their content.
 pub const CACHE: &str = "/var/cache/oneke-lab";
-/// Prefix of all network namespaces.
-pub const NAMESPACE: &str = "oneke-lab-";
-/// Name of our directory in every cgroup hierarchy.
-const CGROUP: &str = "oneke-lab";
+
+/// This lab's name: `oneke-lab`, or `oneke-` and what the environment's `ONEKE_LAB` says. [`check`] sees that it is short
+/// and without a hyphen, so that no lab's name is the beginning of another's.
+static NAME: LazyLock<String> =
+    LazyLock::new(|| format!("oneke-{}", std::env::var("ONEKE_LAB").unwrap_or_else(|_| "lab".into())));
+
+/// This lab's name, also that of its directory in every cgroup hierarchy.
+pub fn name() -> &'static str {
+    &NAME
+}
+
+/// Everything that dies with the lab.
+pub fn run_directory() -> PathBuf {
+    Path::new("/run").join(name())
+}
+
+/// Disks of the nodes: a tmpfs, because overlayfs takes no overlay as its upper directory (a lab inside a container).
+pub fn disks() -> PathBuf {
+    run_directory().join("disks")
+}
+
+/// Full name of a namespace or a container of this lab.
+pub fn namespace(name: &str) -> String {
+    format!("{}-{name}", self::name())
+}
+
+/// Whether a namespace or a container is one of this lab's.
+fn is_ours(full: &str) -> bool {
+    full.strip_prefix(name()).is_some_and(|rest| rest.starts_with('-'))
+}
 
 /// Programs used, each with the Debian and Ubuntu package that has it.
 const TOOLS: [(&str, &str); 7] = [
@@ -44,6 +68,10 @@ pub fn check() -> Result<()> {
         bail!(
             "the lab makes containers and bridges: run it as root (`oneke-lab up --simulate` needs no root)"
         );
+    }
+    let own = name().trim_start_matches("oneke-");
+    if own.is_empty() || own.len() > 8 || !own.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        bail!("ONEKE_LAB=\"{own}\": expected one to eight letters and digits, the name of this lab");
     }
     let missing: Vec<&str> = TOOLS
         .iter()
@@ -68,15 +96,17 @@ pub struct Lock(#[expect(dead_code, reason = "the lock lives as long as its open
 /// # Errors
 /// When another lab runs, with its process ID.
 pub fn lock() -> Result<Lock> {
-    fs::create_dir_all(RUN).with_context(|| format!("could not make {RUN}"))?;
-    let path = lock_path();
+    let (run, path) = (run_directory(), lock_path());
+    fs::create_dir_all(&run).with_context(|| format!("could not make {}", run.display()))?;
     let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let file = file.with_context(|| format!("could not open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             bail!(
-                "a lab runs already (process {}): use it, or end it by `oneke-lab down`",
+                "the lab {} runs already (process {}): use it, end it by `oneke-lab down`, or run another one beside \
+                 it by ONEKE_LAB=NAME",
+                name(),
                 read_trimmed(&path)
             )
         }
@@ -96,7 +126,7 @@ pub fn runner() -> Option<Pid> {
 }
 
 fn lock_path() -> PathBuf {
-    Path::new(RUN).join("lock")
+    run_directory().join("lock")
 }
 
 fn read_trimmed(path: &Path) -> String {
@@ -130,7 +160,7 @@ fn cgroup_mounts(mounts: &str) -> Vec<PathBuf> {
 pub fn cgroups(name: &str) -> Result<Vec<PathBuf>> {
     let mut made = Vec::new();
     for root in hierarchies()? {
-        let parent = root.join(CGROUP);
+        let parent = root.join(self::name());
         let own = parent.join(name);
         fs::create_dir_all(&own).with_context(|| format!("could not make the cgroup {}", own.display()))?;
         inherit_cpuset(&root, &parent)?;
@@ -158,29 +188,30 @@ fn inherit_cpuset(from: &Path, to: &Path) -> Result<()> {
 /// Names what could not be removed.
 pub fn sweep() -> Result<()> {
     for root in hierarchies()? {
-        end_processes(&root.join(CGROUP), Duration::from_secs(10))?;
+        end_processes(&root.join(name()), Duration::from_secs(10))?;
     }
     for namespace in run(&["ip", "netns", "list"])?.lines().filter_map(|line| line.split(' ').next()) {
-        if namespace.starts_with(NAMESPACE) {
+        if is_ours(namespace) {
             run(&["ip", "netns", "delete", namespace])?;
         }
     }
     detach_loops()?;
-    unmount_below(Path::new(RUN))?;
+    unmount_below(&run_directory())?;
     for root in hierarchies()? {
-        remove_cgroup(&root.join(CGROUP))?;
+        remove_cgroup(&root.join(name()))?;
     }
     // nspawn leaves a directory per container in each of these when it is killed.
     for parent in ["/run/systemd/nspawn/propagate", "/run/systemd/nspawn/unix-export"] {
         for left in subdirectories(Path::new(parent)) {
-            if left.file_name().is_some_and(|name| name.to_string_lossy().starts_with(NAMESPACE)) {
+            if left.file_name().is_some_and(|name| is_ours(&name.to_string_lossy())) {
                 unmount_below(&left)?;
                 fs::remove_dir_all(&left).with_context(|| format!("could not remove {}", left.display()))?;
             }
         }
     }
-    if Path::new(DISKS).exists() {
-        fs::remove_dir_all(DISKS).with_context(|| format!("could not remove {DISKS}"))?;
+    let disks = disks();
+    if disks.exists() {
+        fs::remove_dir_all(&disks).with_context(|| format!("could not remove {}", disks.display()))?;
     }
     Ok(())
 }
@@ -209,7 +240,7 @@ pub fn end_processes(cgroup: &Path, patience: Duration) -> Result<()> {
 
 /// Every process of every machine, as far as they can be listed.
 pub fn guests() -> Vec<i32> {
-    hierarchies().unwrap_or_default().first().map(|root| processes(&root.join(CGROUP))).unwrap_or_default()
+    hierarchies().unwrap_or_default().first().map(|root| processes(&root.join(name()))).unwrap_or_default()
 }
 
 /// Every process in a cgroup and below.
@@ -261,7 +292,7 @@ pub fn unmount_below(directory: &Path) -> Result<()> {
 fn detach_loops() -> Result<()> {
     for line in run(&["losetup", "--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE"])?.lines() {
         if let Some((device, file)) = line.split_once(' ')
-            && file.starts_with(RUN)
+            && Path::new(file).starts_with(run_directory())
         {
             run(&["losetup", "--detach", device])?;
         }
@@ -283,6 +314,12 @@ mod tests {
             cgroup_mounts(hybrid),
             [PathBuf::from("/sys/fs/cgroup/cpu"), PathBuf::from("/sys/fs/cgroup/unified")]
         );
+    }
+
+    #[test]
+    fn a_lab_beside_ours_is_not_ours() {
+        assert!(is_ours(&namespace("vm1")));
+        assert!(!is_ours(&format!("{}2-vm1", name())) && !is_ours(name()));
     }
 
     #[test]

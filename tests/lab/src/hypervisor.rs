@@ -32,7 +32,7 @@ pub enum Order {
     PressPowerButton,
     /// Ask the guest to restart, as ctrl-alt-del does.
     AskToReboot,
-    /// Another context from the next start on; the token stays.
+    /// Another context, in the drive at once; the token stays.
     ChangeContext(String),
     /// Hard reset: die now, start again at once with the same disk and context.
     Reset,
@@ -190,9 +190,9 @@ impl Keeper {
             }
             Order::ChangeContext(variables) => {
                 let context = self.context.as_mut();
-                context.with_context(|| format!("VM {} was never given a context", self.id))?.variables =
-                    variables;
-                Ok(())
+                let context = context.with_context(|| format!("VM {} was never given a context", self.id))?;
+                context.variables = variables;
+                self.machine.change_context(context)
             }
             Order::Reset => {
                 self.lose_power()?;

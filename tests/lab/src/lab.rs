@@ -1,7 +1,7 @@
 //! A running lab: machines, wires, cloud and one service, from the first mount to the last trace swept away.
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,19 +13,17 @@ use oneke_cloud::{Faults, ServiceId};
 use crate::base::{self, Artefacts, Image};
 use crate::client::Credentials;
 use crate::command::{output, run};
-use crate::front::Front;
+use crate::front::{self, Front};
 use crate::hypervisor::{Hypervisor, Order};
 use crate::network::{self, Network};
 use crate::plain::{self, Plain};
 use crate::progress::{Member, Progress, Report};
-use crate::service::{Scene, virtual_address};
+use crate::service::{ROUTER, Scene};
 use crate::{host, machine};
 
 /// Set by SIGINT and SIGTERM; every wait ends when it is.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Where `status` and `shell` find who is who.
-pub const MEMBERS: &str = "/run/oneke-lab/members.json";
 /// What the agent writes for users, inside a node.
 const STATUS_FILE: &str = "/run/oneke-agent/status.json";
 /// Between two looks while something is waited for.
@@ -41,7 +39,8 @@ pub struct Lab {
     /// What is shown.
     pub progress: Progress,
     scene: Scene,
-    service: ServiceId,
+    /// None of a virtual router.
+    service: Option<ServiceId>,
     stop: Arc<AtomicBool>,
     carrier: Option<JoinHandle<()>>,
     // Dropped last: the machines are off by then.
@@ -73,7 +72,12 @@ impl Lab {
         let plain = Plain::open(scene)?;
         let (machines, stops) = Hypervisor::new(image);
         let (machines, stop) = (Arc::new(machines), Arc::new(AtomicBool::new(false)));
-        let service = front.instantiate(scene)?;
+        let service = if scene.router {
+            front.place_router(scene)?;
+            None
+        } else {
+            Some(front.instantiate(scene)?)
+        };
         let carrier = Some(front.carry(Arc::clone(&machines), plain, stops, Arc::clone(&stop))?);
         Ok(Self { front, machines, progress, scene: scene.clone(), service, stop, carrier, _traces: traces })
     }
@@ -84,7 +88,7 @@ impl Lab {
             let vms = cloud.vms().filter(|vm| vm.state.numbers().0 != 6);
             let member = |vm: &oneke_cloud::Vm| Member {
                 vm: vm.id.0,
-                role: vm.membership.as_ref().map(|(_, role)| role.clone()).unwrap_or_default(),
+                role: front::role(vm),
                 state: format!("{:?}", vm.state).to_uppercase(),
                 ready: vm.user_template.text("READY") == Some("YES"),
                 ..Member::default()
@@ -109,8 +113,7 @@ impl Lab {
             member.phase = "off".into();
             return;
         }
-        let text = self.machines.read(member.vm, STATUS_FILE);
-        match text.and_then(|text| serde_json::from_str::<Report>(&text).ok()) {
+        match self.report(member.vm) {
             Some(report) => {
                 member.waits_for = report.waits_for();
                 member.well = report.ready;
@@ -120,14 +123,25 @@ impl Lab {
         }
     }
 
+    /// What a node's agent says of itself, if it runs and has spoken.
+    pub fn report(&self, vm: u32) -> Option<Report> {
+        serde_json::from_str(&self.machines.read(vm, STATUS_FILE)?).ok()
+    }
+
     /// Whether the VMs of a role are plain servers.
     pub fn is_plain(&self, role: &str) -> bool {
         self.scene.plain.contains(role)
     }
 
-    /// The service's state in OneFlow's words; `DONE` once it is gone.
+    /// The address at which clients outside find what is balanced.
+    pub fn public_address(&self) -> String {
+        self.scene.address(Network::Public)
+    }
+
+    /// The service's state in OneFlow's words; `DONE` once it is gone, `NONE` of a virtual router.
     pub fn service_state(&self) -> String {
-        let state = self.front.with(|cloud, _| cloud.service(self.service).map(|service| service.state));
+        let Some(service) = self.service else { return "NONE".into() };
+        let state = self.front.with(|cloud, _| cloud.service(service).map(|service| service.state));
         state.map_or_else(|| "DONE".into(), |state| format!("{state:?}").to_uppercase())
     }
 
@@ -176,8 +190,9 @@ impl Lab {
     /// # Errors
     /// When it refuses.
     pub fn scale(&self, role: &str, cardinality: u32) -> Result<()> {
+        let service = self.service.context("a virtual router has no roles to scale")?;
         self.front
-            .with(|cloud, now| cloud.scale(now, self.service, role, cardinality))
+            .with(|cloud, now| cloud.scale(now, service, role, cardinality))
             .map_err(|refused| anyhow!("OneFlow refused to scale {role} to {cardinality}: {refused}"))
     }
 
@@ -191,16 +206,18 @@ impl Lab {
         self.front.with(|cloud, now| cloud.set_faults(now, faults));
     }
 
-    /// The vnf VM that holds the public virtual address, as the guests' own kernels say.
+    /// The vnf or router VM that holds the public virtual address, as the guests' own kernels say.
     pub fn holder(&self) -> Option<u32> {
-        let address = format!(" {}/", virtual_address(Network::Public));
+        let address = format!(" {}/", self.public_address());
         let holds = |member: &Member| {
             let namespace = network::namespace(&machine::name(member.vm));
             run(&["ip", "-n", &namespace, "-4", "-o", "address"]).is_ok_and(|said| said.contains(&address))
         };
         self.members()
             .iter()
-            .find(|member| member.role == "vnf" && member.leader.is_some() && holds(member))
+            .find(|member| {
+                ["vnf", ROUTER].contains(&member.role.as_str()) && member.leader.is_some() && holds(member)
+            })
             .map(|m| m.vm)
     }
 
@@ -217,7 +234,7 @@ impl Lab {
     /// # Errors
     /// When no running master has it.
     pub fn credentials(&self) -> Result<Credentials> {
-        let place = |name: &str| Path::new(host::DISKS).join("credentials").join(name);
+        let place = |name: &str| host::disks().join("credentials").join(name);
         let kept = Credentials { ca: place("ca"), certificate: place("certificate"), key: place("key") };
         if kept.key.exists() {
             return Ok(kept);
@@ -269,8 +286,9 @@ impl Lab {
     /// # Errors
     /// When a guest does not stop.
     pub fn undeploy(&mut self) -> Result<()> {
+        let service = self.service.context("a virtual router is no service to undeploy")?;
         self.front
-            .with(|cloud, now| cloud.delete_service(now, self.service))
+            .with(|cloud, now| cloud.delete_service(now, service))
             .map_err(|refused| anyhow!("OneFlow refused to undeploy: {refused}"))?;
         let patience = Duration::from_secs(120);
         self.wait("every VM is gone", patience, |lab, members| {
@@ -318,7 +336,16 @@ fn make_image(progress: &mut Progress) -> Result<Image> {
 
 fn write_members(members: &[Member]) -> Result<()> {
     let text = serde_json::to_string(members).context("could not write the members as JSON")?;
-    fs::write(MEMBERS, text).with_context(|| format!("could not write {MEMBERS}"))
+    let (path, unfinished) = (members_file(), members_file().with_extension("new"));
+    // Whole or not at all: somebody may read it at this moment.
+    fs::write(&unfinished, text)
+        .and_then(|()| fs::rename(&unfinished, &path))
+        .with_context(|| format!("could not write {}", path.display()))
+}
+
+/// Where `status` and `shell` find who is who.
+pub fn members_file() -> PathBuf {
+    host::run_directory().join("members.json")
 }
 
 /// The end of the journal of every VM that is not ready.

@@ -7,7 +7,8 @@
 //!   [`lab`]: all of it, running.
 //! - [`progress`]: what the operator watches. [`client`]: who asks through the virtual address, [`probe`]: who asks
 //!   without a pause. [`backends`]: what stands behind it.
-//! - [`story`]: the main job, step by step. [`checks`]: the same with every step asserted. [`leaks`]: where secrets may
+//! - [`story`]: the main job, step by step. [`checks`]: the same with every step asserted. [`change`]: contexts
+//!   that change under way. [`router`]: a virtual router instead of a service. [`leaks`]: where secrets may
 //!   not be, [`secrets`]: how they are recognised.
 //! - [`bench`]: figures, one module each, and [`figures`]: how they are printed.
 //! - [`controls`]: what is done to a running lab from outside.
@@ -18,6 +19,7 @@
 pub mod backends;
 pub mod base;
 pub mod bench;
+pub mod change;
 pub mod checks;
 pub mod client;
 pub mod command;
@@ -35,6 +37,7 @@ pub mod plain;
 pub mod probe;
 pub mod progress;
 pub mod rke2;
+pub mod router;
 pub mod secrets;
 pub mod service;
 pub mod story;

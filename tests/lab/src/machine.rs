@@ -54,7 +54,7 @@ pub struct Machine {
 impl Machine {
     /// A machine that is off and has an empty disk.
     pub fn new(id: u32) -> Self {
-        let directory = Path::new(host::DISKS).join(name(id));
+        let directory = host::disks().join(name(id));
         Self { id, directory, ports: Vec::new(), device: None, running: None }
     }
 
@@ -87,15 +87,10 @@ impl Machine {
 
     /// Gives the guest its context as the CD-ROM that oned makes, or as a directory where there are no loop devices.
     fn insert_context(&mut self, context: &Disc, root: &Path) -> Result<String> {
-        let files = self.directory.join("context");
-        fs::create_dir_all(&files).context("could not make the context's directory")?;
-        fs::write(files.join("context.sh"), &context.variables).context("could not write context.sh")?;
-        fs::write(files.join("token.txt"), &context.token).context("could not write token.txt")?;
         let disc = self.directory.join("context.iso");
-        let (files, disc) = (files.display().to_string(), disc.display().to_string());
-        // oned's own options: a label, Joliet and Rock Ridge (src/tm_mad/common/context).
-        run(&["genisoimage", "-quiet", "-o", &disc, "-V", "CONTEXT", "-J", "-R", &files])?;
-        match run(&["losetup", "--find", "--show", "--read-only", &disc]) {
+        self.burn(context, &disc)?;
+        let files = self.directory.join("context").display().to_string();
+        match run(&["losetup", "--find", "--show", "--read-only", &disc.display().to_string()]) {
             Ok(device) => {
                 let device = device.trim().to_owned();
                 let rule = root.join("etc/tmpfiles.d/context.conf");
@@ -107,6 +102,35 @@ impl Machine {
             }
             Err(_) => Ok(format!("--bind-ro={files}:/context")),
         }
+    }
+
+    /// Makes the image of a context disc.
+    fn burn(&self, context: &Disc, disc: &Path) -> Result<()> {
+        let files = self.directory.join("context");
+        fs::create_dir_all(&files).context("could not make the context's directory")?;
+        fs::write(files.join("context.sh"), &context.variables).context("could not write context.sh")?;
+        fs::write(files.join("token.txt"), &context.token).context("could not write token.txt")?;
+        let (files, disc) = (files.display().to_string(), disc.display().to_string());
+        // oned's own options: a label, Joliet and Rock Ridge (src/tm_mad/common/context).
+        run(&["genisoimage", "-quiet", "-o", &disc, "-V", "CONTEXT", "-J", "-R", &files]).map(drop)
+    }
+
+    /// Puts another context into the drive of a machine that runs; one that is off gets it when it starts.
+    ///
+    /// # Errors
+    /// When the disc cannot be made or changed.
+    pub fn change_context(&self, context: &Disc) -> Result<()> {
+        if self.running.is_none() {
+            return Ok(());
+        }
+        let image = self.directory.join("changed.iso");
+        self.burn(context, &image)?;
+        let Some(device) = &self.device else { return Ok(()) };
+        // Into the file that the drive has open; what the kernel kept of the old one is forgotten.
+        fs::copy(&image, self.directory.join("context.iso"))
+            .context("could not change the context's disc")?;
+        run(&["losetup", "--set-capacity", device])?;
+        run(&["blockdev", "--flushbufs", device]).map(drop)
     }
 
     fn start(&self, root: &Path, bind: &str, cgroups: &[PathBuf]) -> Result<Child> {
@@ -268,7 +292,7 @@ pub fn journals(id: u32) -> PathBuf {
 
 /// Everything that a machine wrote to its disk.
 pub fn upper(id: u32) -> PathBuf {
-    Path::new(host::DISKS).join(name(id)).join("upper")
+    host::disks().join(name(id)).join("upper")
 }
 
 fn how(status: ExitStatus) -> Stopped {

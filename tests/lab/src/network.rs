@@ -27,7 +27,7 @@ use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
 
 use crate::command::{run, succeeds};
-use crate::host::NAMESPACE;
+pub use crate::host::namespace;
 
 /// Where OneGate listens: the address and port of OpenNebula's transparent proxy (169.254.16.9:5030).
 pub const ONEGATE: &str = "169.254.16.9:5030";
@@ -63,11 +63,6 @@ impl Network {
             Self::Private => "br-private",
         }
     }
-}
-
-/// Full name of a namespace of the lab: `switch`, `cloud`, `client`, or a node's.
-pub fn namespace(name: &str) -> String {
-    format!("{NAMESPACE}{name}")
 }
 
 /// Lays the wires that do not depend on any node.

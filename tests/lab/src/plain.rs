@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 
 use anyhow::{Context, Result};
-use oneke_cloud::Event;
+use oneke_cloud::{Event, VmId};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
-use crate::front::Front;
+use crate::front::{Front, role};
 use crate::network::{self, inside};
 use crate::progress::Member;
 use crate::service::Scene;
@@ -47,7 +47,7 @@ impl Plain {
     /// Does what an event asks of a plain server; false if it is about a machine.
     pub fn takes(&mut self, event: &Event, front: &Front) -> bool {
         match event {
-            Event::PowerOn(start) if start.role.as_ref().is_some_and(|role| self.roles.contains(role)) => {
+            Event::PowerOn(start) if self.stands_for(start.vm, front) => {
                 self.vms.insert(start.vm.0);
                 self.silent.insert(start.vm.0);
                 if let Err(error) = start.nics.iter().try_for_each(|nic| network::add_server(nic.ip)) {
@@ -66,6 +66,10 @@ impl Plain {
             | Event::Destroy { vm }
             | Event::ContextChanged { vm, .. } => self.vms.contains(&vm.0),
         }
+    }
+
+    fn stands_for(&self, vm: VmId, front: &Front) -> bool {
+        front.with(|cloud, _| cloud.vm(vm).is_some_and(|vm| self.roles.contains(&role(vm))))
     }
 
     /// Says READY for those that have not, once a real master has if there is to be one: no master founds a cluster in a

@@ -61,6 +61,8 @@ pub struct Condition {
     pub kind: String,
     /// True, False or Unknown.
     pub status: String,
+    /// CamelCase, why.
+    pub reason: String,
     /// For the operator.
     pub message: String,
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use oneke_cloud::{Instantiate, NetworkSpec, Options, Templates, Timing};
+use oneke_cloud::{Instantiate, NetworkSpec, Options, Templates, Timing, VmTemplate};
 
 use crate::network::{Network, ONEGATE};
 
@@ -41,12 +41,32 @@ pub struct Scene {
     pub inputs: BTreeMap<String, String>,
     /// Roles whose VMs are no machines but plain servers ([`crate::plain`]): many of them cost nothing.
     pub plain: BTreeSet<String>,
+    /// No service, but a virtual router with the vnf's number of VMs, and the workers' number of plain ones behind it.
+    pub router: bool,
 }
+
+/// The role, as the lab calls it, of the VMs of a virtual router; they have none.
+pub const ROUTER: &str = "router";
+/// The same of those that belong to nothing.
+pub const BACKEND: &str = "backend";
+/// The first address of each network that the cloud leases.
+const FIRST: u8 = 100;
 
 impl Scene {
     /// The marketplace's service in this size.
     pub fn of(size: Size) -> Self {
-        Self { size, inputs: BTreeMap::new(), plain: BTreeSet::new() }
+        Self { size, inputs: BTreeMap::new(), plain: BTreeSet::new(), router: false }
+    }
+
+    /// A virtual router, and plain VMs behind it.
+    pub fn router(routers: u32, backends: u32) -> Self {
+        let size = Size { vnf: routers, masters: 0, workers: backends, storage: 0 };
+        Self { router: true, plain: [BACKEND.to_owned()].into(), ..Self::of(size) }
+    }
+
+    /// The address at which clients on a network find what is balanced: a router's is floating, the first that is leased.
+    pub fn address(&self, network: Network) -> String {
+        if self.router { format!("{}.{FIRST}", network.prefix()) } else { virtual_address(network) }
     }
 
     /// The same with one more input.
@@ -103,7 +123,7 @@ fn network(name: &str, network: Network) -> NetworkSpec {
     };
     NetworkSpec {
         name: name.into(),
-        first: address(100),
+        first: address(FIRST),
         size: 100,
         address: address(0),
         mask: [255, 255, 255, 0].into(),
@@ -153,4 +173,27 @@ pub fn request(scene: &Scene) -> Instantiate {
         networks: BTreeMap::from([("Public".into(), "public".into()), ("Private".into(), "private".into())]),
         ..Instantiate::default()
     }
+}
+
+/// The template of a virtual router's VMs: it balances what the VMs on its networks say.
+pub fn router_template() -> VmTemplate {
+    template(&[
+        ("REPORT_READY", "YES"),
+        ("ONEAPP_VNF_KEEPALIVED_INTERVAL", "0.1"),
+        ("ONEAPP_VNF_HAPROXY_ENABLED", "YES"),
+        ("ONEAPP_VNF_HAPROXY_ONEGATE_ENABLED", "YES"),
+        ("ONEAPP_VNF_HAPROXY_LB1_IP", "<ETH0_EP0>"),
+        ("ONEAPP_VNF_HAPROXY_LB1_PORT", "6443"),
+    ])
+}
+
+/// The template of a VM whose attributes OneGate shows to routers on its network.
+pub fn backend_template() -> VmTemplate {
+    template(&[("BACKEND", "YES")])
+}
+
+fn template(variables: &[(&str, &str)]) -> VmTemplate {
+    let common = [("NETWORK", "YES"), ("TOKEN", "YES")];
+    let context = common.iter().chain(variables).map(|(name, value)| (name.to_string(), value.to_string()));
+    VmTemplate { context: context.collect(), disks: 1, ..VmTemplate::default() }
 }

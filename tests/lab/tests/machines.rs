@@ -104,8 +104,9 @@ fn machines_live_and_die_as_virtual_machines_do() {
     assert_eq!(hypervisor.view(11).fault, None);
     hypervisor.shut();
     host::sweep().unwrap();
-    assert!(!run(&["ip", "netns", "list"]).unwrap().contains(host::NAMESPACE));
-    assert!(!std::fs::read_to_string("/proc/self/mounts").unwrap().contains(host::RUN));
-    assert!(!run(&["losetup", "--list"]).unwrap().contains(host::RUN));
+    let run_directory = format!("{}/", host::run_directory().display());
+    assert!(!run(&["ip", "netns", "list"]).unwrap().contains(&host::namespace("")));
+    assert!(!std::fs::read_to_string("/proc/self/mounts").unwrap().contains(&run_directory));
+    assert!(!run(&["losetup", "--list"]).unwrap().contains(&run_directory));
     drop(lock);
 }

@@ -28,6 +28,7 @@ const REMOVE: &str = "etcd.rke2.cattle.io/remove";
 const REMOVED: &str = "etcd.rke2.cattle.io/removed-node-name";
 const ETCD_FINALIZER: &str = "wrangler.cattle.io/managed-etcd-controller";
 const ROLES: &[&str] = &["control-plane", "etcd", "master"];
+const IS_VOTER: &str = "EtcdIsVoter";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 
@@ -106,8 +107,9 @@ impl Controller {
         self.replace(key, record, &node).await;
     }
 
-    /// Labels and annotates an etcd node, and removes its member when asked to.
+    /// Labels and annotates an etcd node, tells whether it votes, and removes its member when asked to.
     async fn look_at_member(&self, node: &mut Value, member: &Member) {
+        tell_vote(node, member.voter);
         for role in ROLES {
             node["metadata"]["labels"][format!("node-role.kubernetes.io/{role}")] = json!("true");
         }
@@ -195,6 +197,24 @@ fn note_removed(node: &mut Value, members: &Members) {
     let name = annotations[MEMBER_NAME].as_str().unwrap_or_default().to_owned();
     if annotations[REMOVE] == "true" && members.removed.contains(&name) {
         node["metadata"]["annotations"][REMOVED] = json!(name);
+    }
+}
+
+/// RKE2's condition `EtcdIsVoter`.
+fn tell_vote(node: &mut Value, votes: bool) {
+    let (status, reason, message) = if votes {
+        ("True", "MemberNotLearner", "Node is a voting member of the etcd cluster")
+    } else {
+        ("False", "MemberIsLearner", "Node has not been promoted to voting member of the etcd cluster")
+    };
+    if object::condition(node, IS_VOTER).is_some_and(|told| told["status"] == status) {
+        return;
+    }
+    let condition = json!({"type": IS_VOTER, "status": status, "reason": reason, "message": message,
+        "lastTransitionTime": object::now()});
+    if let Some(conditions) = node["status"]["conditions"].as_array_mut() {
+        conditions.retain(|condition| condition["type"] != IS_VOTER);
+        conditions.push(condition);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A stand-in for RKE2: its command line, units, files, join protocol and API, as a node's agent meets them.
 //!
 //! In reading order: [`keys`], [`config`], [`knobs`] and [`paths`] are what goes in; [`server`] and [`agent`] are the two
-//! services; [`join`] and [`supervisor`] are the two sides of port 9345; [`store`] is etcd; [`api`], [`kubelet`] and
+//! services; [`join`] and [`supervisor`] are the two sides of port 9345; [`store`] is etcd, [`metrics`] what it tells; [`api`], [`kubelet`] and
 //! [`controllers`] are Kubernetes; [`tokens`], [`snapshots`], [`certificates`], [`reset`] and [`install`] the commands.
 //! [`inside`] runs nodes inside of another process.
 #![expect(
@@ -28,6 +28,7 @@ mod kubeconfig;
 mod kubelet;
 mod log;
 mod manifests;
+mod metrics;
 mod notify;
 mod options;
 mod parallel;

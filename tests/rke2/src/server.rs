@@ -31,7 +31,7 @@ use crate::store::{Peers, Store, Timing, peers};
 use crate::supervisor::{self, Supervisor};
 use crate::token;
 use crate::traffic::Ports;
-use crate::{controllers, http, kubeconfig, log, manifests, notify, tls};
+use crate::{controllers, http, kubeconfig, log, manifests, metrics, notify, tls};
 
 use entry::Entry;
 pub use entry::write_tokens;
@@ -136,6 +136,7 @@ impl Server {
             _ => self.check_restart(&store)?,
         }
         let supervisor = self.open_ports(authorities, &store).await?;
+        metrics::open(self.local(), store.clone()).await?;
         tokio::spawn(store.clone().run());
         Ok((supervisor, store))
     }

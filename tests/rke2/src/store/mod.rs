@@ -100,6 +100,17 @@ pub struct Timing {
     pub promotion: Duration,
 }
 
+/// A member's part in its cluster, as it sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// It has heard of a leader lately.
+    pub has_leader: bool,
+    /// It leads.
+    pub is_leader: bool,
+    /// It has no vote yet.
+    pub is_learner: bool,
+}
+
 struct Inner {
     disk: Disk,
     vote: Vote,
@@ -206,6 +217,19 @@ impl Store {
     /// Whether this member leads and has a majority behind it.
     pub fn leads(&self) -> bool {
         self.lock().leads()
+    }
+
+    /// What this member says of itself.
+    pub fn standing(&self) -> Standing {
+        let inner = self.lock();
+        let members = state::effective_members(&inner.state, &inner.tail);
+        // Followers learn only by silence that their leader is gone.
+        let heard = inner.leader.is_some() && inner.heard.elapsed() < self.timing.election * 2;
+        Standing {
+            has_leader: inner.leads() || heard,
+            is_leader: inner.leads(),
+            is_learner: members.get(&self.me).is_some_and(|member| !member.voter),
+        }
     }
 
     /// Whether this member was told that it is none any more.

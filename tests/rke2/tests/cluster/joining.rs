@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::api::{Api, DeleteParams, ListParams};
 
-use crate::machine::{Network, annotation, code, founder, is_ready, joiner, node, until, worker};
+use crate::machine::{
+    Machine, Network, annotation, code, founder, is_ready, joiner, node, until, votes, worker,
+};
 
 #[tokio::test]
 async fn one_founds_one_joins_and_an_agent_works() {
@@ -29,7 +31,12 @@ async fn one_founds_one_joins_and_an_agent_works() {
         let member = annotation(&master, "etcd.rke2.cattle.io/node-name").unwrap();
         assert!(member.starts_with(&format!("{}-", server.name)));
         assert_eq!(annotation(&master, "etcd.rke2.cattle.io/node-address"), Some(server.ip.as_str()));
+        node(&server.admin().await, &server.name, votes).await;
+        assert!(server.metrics().contains("\netcd_server_has_leader 1\n"));
+        assert!(server.metrics().contains("\netcd_server_is_learner 0\n"));
     }
+    let leads = |server: &Machine| server.metrics().contains("\netcd_server_is_leader 1\n");
+    assert_eq!([&first, &second].map(leads), [true, false]);
     let worked = node(&second.admin().await, "w", is_ready).await;
     assert_eq!(worked.metadata.labels.as_ref().unwrap()["tier"], "gold");
     let spec = worked.spec.unwrap();

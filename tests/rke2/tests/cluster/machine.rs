@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -109,6 +110,15 @@ impl Machine {
         }
     }
 
+    /// What its etcd member tells to its own machine.
+    pub fn metrics(&self) -> String {
+        let mut stream = std::net::TcpStream::connect((self.ip.as_str(), 2381)).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.as_mut().and_then(|child| child.try_wait().unwrap())
     }
@@ -204,11 +214,20 @@ pub fn is_ready(node: &Node) -> bool {
     condition(node) == "True"
 }
 
+/// RKE2 says that the Node's etcd member has a vote.
+pub fn votes(node: &Node) -> bool {
+    status(node, "EtcdIsVoter") == "True"
+}
+
 /// The status of the Node's condition Ready.
 pub fn condition(node: &Node) -> String {
+    status(node, "Ready")
+}
+
+fn status(node: &Node, kind: &str) -> String {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
-    ready.map(|ready| ready.status.clone()).unwrap_or_default()
+    let condition = conditions.into_iter().flatten().find(|condition| condition.type_ == kind);
+    condition.map(|condition| condition.status.clone()).unwrap_or_default()
 }
 
 pub fn annotation<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
