@@ -54,7 +54,10 @@ pub fn make() -> Result<Image> {
         println!("making the base system in {} (once; two minutes)", base.display());
         bootstrap(&base)?;
     }
-    let tree = place.join("tree");
+    let (tree, root) = (place.join("tree"), place.join("root.ext4"));
+    if is_newest(&root)? {
+        return Ok(Image { root, kernel: newest(&tree, "vmlinuz")?, initrd: newest(&tree, "initrd.img")? });
+    }
     if tree.exists() {
         fs::remove_dir_all(&tree).context("could not remove the last run's tree")?;
     }
@@ -62,7 +65,6 @@ pub fn make() -> Result<Image> {
     let text = |path: &Path| path.display().to_string();
     run(&["tar", "-xpf", &text(&base), "-C", &text(&tree), "--numeric-owner"])?;
     fill(&tree)?;
-    let root = place.join("root.ext4");
     if root.exists() {
         fs::remove_file(&root).context("could not remove the last run's image")?;
     }
@@ -110,6 +112,15 @@ fn fill(tree: &Path) -> Result<()> {
     put("etc/machine-id", 0o444, "")?;
     fs::create_dir_all(tree.join("var/log/journal")).context("could not make the journal's directory")?;
     run(&["systemctl", "--quiet", &format!("--root={root}"), "enable", "probe", "pin"]).map(drop)
+}
+
+/// True if nothing that goes into it was built since it was made.
+fn is_newest(root: &Path) -> Result<bool> {
+    let own = std::env::current_exe().context("could not find our own program")?;
+    let Ok(made) = fs::metadata(root).and_then(|root| root.modified()) else { return Ok(false) };
+    let programs = ["oneke-vm", "oneke-agent", "appliance-build"].map(|name| own.with_file_name(name));
+    let older = |program: &PathBuf| fs::metadata(program).and_then(|program| program.modified()).is_ok_and(|time| time < made);
+    Ok(programs.iter().all(older))
 }
 
 /// This build's package.

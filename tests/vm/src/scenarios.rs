@@ -152,12 +152,12 @@ fn power(image: &Image) -> Result<()> {
         machine.until(SOON, "cat /var/lib/oneke-agent/disks/storage.toml", |text| text.contains("\"begun\""))?;
         machine.until(SOON, "pgrep -a mkfs || true", |text| text.contains(filesystem))?;
         // Some of it is on the disk.
-        machine.until(SOON, "cut -d' ' -f1-20 /sys/block/vdb/stat | awk '{print $7}'", |text| {
+        machine.until(SOON, "awk '{print $7}' /sys/block/vdb/stat", |text| {
             text.trim().parse().is_ok_and(|sectors: u64| sectors > 1000)
         })?;
         seen(&machine.condition("StorageMounted")?);
         machine.power_loss()?;
-        let (_, found) = (0, run(&["wipefs", "--no-act", &disk.file.display().to_string()])?);
+        let found = run(&["wipefs", "--no-act", &disk.file.display().to_string()])?;
         seen(&format!("{filesystem}: the power is gone; wipefs: {found}"));
         disk.slow = None;
         machine.power_on(&[disk], STORAGE)?;
