@@ -322,7 +322,7 @@ fn standing(wish: &Wish<'_>, facts: &Facts) -> Standing {
         }
         Observed::Known(Place::Empty | Place::Holds(_)) => {}
         Observed::Absent => return Standing::Unclear(format!("{} was not looked at", wish.mountpoint)),
-        Observed::Unknown(why) => return Standing::Unclear(why),
+        Observed::Unknown(why) => return unseen(wish, facts, why),
     }
     match facts.file(&mount_path(wish.mountpoint)) {
         Observed::Known(file) => {
@@ -340,6 +340,15 @@ fn standing(wish: &Wish<'_>, facts: &Facts) -> Standing {
         Observed::Absent => Standing::New,
         Observed::Unknown(why) => Standing::Unclear(why),
     }
+}
+
+/// A look at the disks takes its time while another disk is slow or dead; whether this one is mounted systemd knows.
+fn unseen(wish: &Wish<'_>, facts: &Facts, why: String) -> Standing {
+    let unit = mount_unit(wish.mountpoint);
+    if facts.unit(&unit).known().is_some_and(|unit| unit.active == Active::Active) {
+        return Standing::Mounted { device: unit, filesystem: why, size: None };
+    }
+    Standing::Unclear(why)
 }
 
 fn place<'a>(wish: &Wish<'_>, facts: &'a Facts) -> Observed<&'a Place> {
