@@ -55,6 +55,9 @@ pub fn interests(config: Option<&Config>, role: Option<&Role>, facts: &Facts) ->
 
 /// The whole decision of a pass.
 pub fn decide(config: &Config, facts: &Facts) -> Decision {
+    if facts.goes_down {
+        return farewell(config, facts);
+    }
     let mut decision = Decision::default();
     let role = role_of(facts);
     if let (Some(_), Some(refusal)) = (role.known(), identity::contradiction(config, facts)) {
@@ -94,6 +97,21 @@ pub fn decide(config: &Config, facts: &Facts) -> Decision {
             decision.look_again_within(Duration::from_secs(1));
         }
     }
+    decision
+}
+
+/// What a machine that goes down still does: it tells. Everything else is systemd's now; whatever an agent started
+/// would be in its way.
+fn farewell(config: &Config, facts: &Facts) -> Decision {
+    let mut decision = Decision::default();
+    let message = "this machine goes down: its fellows are told to send it no new connections";
+    decision.conditions.push(Condition::unmet(signals::STAYS, signals::LEAVING, message));
+    if let Observed::Known(role) = role_of(facts)
+        && role.is_node()
+    {
+        node::farewell(config, facts, &role, &mut decision);
+    }
+    signals::decide(config, facts, &mut decision);
     decision
 }
 
