@@ -403,4 +403,61 @@ mod tests {
         assert_eq!(told.len(), ANSWERS);
         assert!(told.iter().all(|(_, what)| what == "ticket"), "{told:?}");
     }
+
+    #[test]
+    fn a_word_younger_than_the_answer_is_news_until_an_answer_shows_it_or_is_younger() {
+        let offering = |weight: &str| {
+            let attributes =
+                BTreeMap::from([("ONEGATE_HAPROXY_LB1_SERVER_WEIGHT".to_owned(), weight.to_owned())]);
+            let (id, attributes) = (VmId(43), Some(attributes));
+            Vm { id, name: String::new(), state: 3, lcm_state: 3, attributes, nics: vec![] }
+        };
+        let node = ServiceNode { id: VmId(43), vm: Some(offering("1")) };
+        let role =
+            ServiceRole { name: "master".into(), cardinality: 1, state: state::RUNNING, nodes: vec![node] };
+        let service = Service { id: 7, state: state::RUNNING, roles: vec![role] };
+        let read_at = Duration::from_secs(500);
+        let is_news = |told: &Vm, seen: Duration| {
+            let (config, mut facts) = (fixture::config(), Facts::default());
+            facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+            facts.service = Reading::of(service.clone(), read_at);
+            facts.told.insert(told.id, (Told::of(told).unwrap(), seen));
+            let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
+            has_news(&service, &node)
+        };
+        let second = Duration::from_secs(1);
+        assert!(is_news(&offering("0"), read_at + second));
+        assert!(!is_news(&offering("1"), read_at + second), "the answer shows it");
+        assert!(!is_news(&offering("0"), read_at - second), "one answer is enough, whatever it says");
+        assert!(is_news(&Vm { id: VmId(44), ..offering("1") }, read_at + second), "a new VM");
+    }
+
+    #[test]
+    fn the_leader_is_told_once_what_onegate_has_taken() {
+        let (config, mut facts) = (fixture::config(), Facts::default());
+        facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        let mut announced = |weight: Option<&str>, told: Option<String>| {
+            let word = weight.map(|weight| format!(r#","ONEGATE_HAPROXY_LB1_SERVER_WEIGHT":"{weight}""#));
+            let me = format!(
+                r#"{{"VM":{{"ID":"42","NAME":"m","STATE":"3","LCM_STATE":"3",
+                "USER_TEMPLATE":{{"ROLE_NAME":"master"{}}},"TEMPLATE":{{"NIC":[]}}}}}}"#,
+                word.unwrap_or_default()
+            );
+            facts.me = Reading::of(Vm::from_json(&me).unwrap(), facts.now);
+            facts.kubernetes.node =
+                Observed::Known(crate::facts::KubernetesNode { told, ..Default::default() });
+            let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
+            let mut decision = Decision::default();
+            announce(&node, &mut decision);
+            match decision.effects.pop() {
+                Some(Effect::AnnotateNode { told, .. }) => Some(told.to_string()),
+                _ => None,
+            }
+        };
+        assert_eq!(announced(None, None), None);
+        let told = announced(Some("1"), None);
+        assert!(told.is_some());
+        assert_eq!(announced(Some("1"), told.clone()), None);
+        assert!(announced(Some("0"), told).is_some());
+    }
 }
