@@ -16,7 +16,7 @@ pub fn phase(decision: &Decision) -> &'static str {
         return "running";
     }
     if decision.conditions.iter().any(|c| c.kind == STAYS) {
-        return "leaving";
+        return names::LEAVING;
     }
     let entered = decision.conditions.iter().find(|c| c.kind == "ClusterEntered");
     match entered.map(|c| (c.status, c.reason.as_str())) {

@@ -96,7 +96,6 @@ impl Evidence<'_> {
             self.add(testimony.offers(), &mut backends);
         }
         backends.retain(|_, servers| !servers.is_empty());
-        backends.values_mut().for_each(wake_all);
         if backends == memory.backends {
             return memory;
         }
@@ -174,14 +173,6 @@ impl Evidence<'_> {
                 offers.any(|offer| is_at(place, &offer.server) && self.listens(offer, listener))
             })
         })
-    }
-}
-
-/// Where all that is offered was told to rest, nobody rests: after the shutdown of a whole service whoever is back first
-/// serves, and a silent OneGate does not keep him from it. HAProxy's own check finds those who are not back.
-fn wake_all(servers: &mut BTreeMap<(Host, Option<u16>), Backend>) {
-    if servers.values().all(|backend| backend.server.weight == Some(0)) {
-        servers.values_mut().for_each(|backend| backend.server.weight = None);
     }
 }
 
