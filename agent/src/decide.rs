@@ -55,6 +55,9 @@ pub fn interests(config: Option<&Config>, role: Option<&Role>, facts: &Facts) ->
 
 /// The whole decision of a pass.
 pub fn decide(config: &Config, facts: &Facts) -> Decision {
+    if facts.goes_down {
+        return farewell(config, facts);
+    }
     let mut decision = Decision::default();
     let role = role_of(facts);
     if let (Some(_), Some(refusal)) = (role.known(), identity::contradiction(config, facts)) {
@@ -94,6 +97,21 @@ pub fn decide(config: &Config, facts: &Facts) -> Decision {
             decision.look_again_within(Duration::from_secs(1));
         }
     }
+    decision
+}
+
+/// What a machine that goes down still does: it tells. Everything else is systemd's now; whatever an agent started
+/// would be in its way.
+fn farewell(config: &Config, facts: &Facts) -> Decision {
+    let mut decision = Decision::default();
+    let message = "this machine goes down: its fellows are told to send it no new connections";
+    decision.conditions.push(Condition::unmet(signals::STAYS, signals::LEAVING, message));
+    if let Observed::Known(role) = role_of(facts)
+        && role.is_node()
+    {
+        node::farewell(config, facts, &role, &mut decision);
+    }
+    signals::decide(config, facts, &mut decision);
     decision
 }
 
@@ -147,5 +165,30 @@ mod tests {
         assert!(!kinds.contains(&"RoleKnown"), "{kinds:?}");
         assert!(silent.reads.service.is_none() && silent.reads.networks.is_none(), "{:?}", silent.reads);
         assert_eq!(silent.effects.iter().filter(|effect| effect.to_string().contains("identity")).count(), 1);
+    }
+
+    #[test]
+    fn a_machine_that_goes_down_only_tells() {
+        let context = "VMID='6'\nSERVICE_ID='4'\nETH0_IP='10.0.0.6'\nETH0_MASK='255.255.255.0'\n";
+        let config = Config::read(&Vars::parse(context).unwrap(), Some(Role::Master)).unwrap();
+        let mut facts = Facts { context: Observed::Known(Secret::new(context)), ..Facts::default() };
+        facts.files.insert(identity::PATH.into(), Observed::Absent);
+        facts.goes_down = true;
+        let mut said = |offers: &str| {
+            let text = format!(
+                r#"{{"VM":{{"ID":"6","NAME":"x","STATE":"3","LCM_STATE":"3",
+                "USER_TEMPLATE":{{"ROLE_NAME":"master","READY":"YES"{offers}}},"TEMPLATE":{{"NIC":[]}}}}}}"#
+            );
+            facts.me = crate::facts::Reading::of(Vm::from_json(&text).unwrap(), facts.now);
+            let decision = decide(&config, &facts);
+            assert_eq!(decision.conditions[0].reason, signals::LEAVING);
+            assert!(!decision.is_ready() && decision.asides.is_empty());
+            decision.effects.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(said(""), "publish ONEGATE_K8S_STATE=leaving");
+        let offers = r#","ONEGATE_HAPROXY_LB1_SERVER_HOST":"10.0.0.6""#;
+        assert_eq!(said(offers), "publish ONEGATE_HAPROXY_LB1_SERVER_WEIGHT=0 ONEGATE_K8S_STATE=leaving");
+        let told = r#","ONEGATE_HAPROXY_LB1_SERVER_HOST":"10.0.0.6","ONEGATE_HAPROXY_LB1_SERVER_WEIGHT":"0","ONEGATE_K8S_STATE":"leaving""#;
+        assert_eq!(said(told), "", "said once");
     }
 }

@@ -52,8 +52,10 @@ pub enum Event {
     Timer,
     /// Something that was waited for moved: a unit, VRRP, the context.
     Changed,
-    /// The machine goes down, or the agent is asked to stop.
+    /// The agent is asked to stop: it changes nothing, and goes on where it was once it is started again.
     Stop,
+    /// The same, because the machine goes down.
+    GoesDown,
 }
 
 /// The machine, the cloud and the cluster, as the driver meets them. Real in `world`, simulated in the suites.
@@ -133,6 +135,10 @@ const SLOWEST: Duration = Duration::from_secs(60);
 /// Writes onto other VMs that are on their way at once: each takes about a second (onegate.md, "Cost"), most of it spent
 /// in programs that the front end starts; more at once would only wait there.
 const IN_FLIGHT: usize = 8;
+/// One tells OneGate, one the leader, one sees that all is told; others for what fails in passing.
+const FAREWELL_PASSES: usize = 6;
+/// The longest that a shutdown waits for the farewell.
+pub const FAREWELL_LASTS: Duration = Duration::from_secs(4);
 /// How often this VM is looked up while its context is refused.
 const REFUSED_ASKS: Duration = Duration::from_secs(10);
 
@@ -164,11 +170,24 @@ impl Driver {
         Self { standing, ..Self::default() }
     }
 
-    /// Runs passes until the machine goes down.
-    pub async fn run(&mut self, world: &mut impl World) {
+    /// Runs passes until the agent is asked to stop; afterwards the caller may let it say [`Driver::farewell`] if that
+    /// is because the machine goes down: then it returns [`Event::GoesDown`].
+    pub async fn run(&mut self, world: &mut impl World) -> Event {
         loop {
             let delay = self.pass(world).await;
-            if world.wait(delay).await == Event::Stop {
+            match world.wait(delay).await {
+                Event::Timer | Event::Changed => {}
+                last @ (Event::Stop | Event::GoesDown) => return last,
+            }
+        }
+    }
+
+    /// The last passes of a machine that goes down, until nothing is left to tell. Whoever calls it bounds its time: a
+    /// silent OneGate may hold a pass for long, and nothing is lost with one that is given up.
+    pub async fn farewell(&mut self, world: &mut impl World) {
+        for _ in 0..FAREWELL_PASSES {
+            self.pass(world).await;
+            if self.last.is_empty() {
                 return;
             }
         }
@@ -312,7 +331,7 @@ impl Driver {
                     Condition::unmet("Applied", APPLY_FAILED, format!("could not {effect}: {error}"))
                 });
                 match effect {
-                    Effect::HoldLease { .. } | Effect::PublishSealed(_) => {}
+                    Effect::HoldLease { .. } | Effect::AnnotateNode { .. } | Effect::PublishSealed(_) => {}
                     Effect::Publish { vm, .. } => drop(untold.insert(*vm)),
                     _ => break 'pass,
                 }

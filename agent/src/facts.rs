@@ -11,7 +11,8 @@ use std::time::Duration;
 pub use self::disks::{Contents, Disk, Disks, Place, Signature, Use};
 pub use self::haproxy::{HaproxyServer, HaproxyStats, ServerState};
 use crate::plan::Secret;
-use crate::service::{Networks, Service, Vm};
+use crate::service::told::Told;
+use crate::service::{Networks, Service, Vm, VmId};
 use crate::vrrp::Heard;
 
 /// One part of an observation. A decider must say what it does with each of the three: unknown is never no.
@@ -253,6 +254,8 @@ pub struct KubernetesNode {
     pub no_network: Option<String>,
     /// RKE2's own condition `EtcdIsVoter`, on servers: `false` is a learner.
     pub voter: Option<bool>,
+    /// What its agent has told the leader ([`crate::service::told`]).
+    pub told: Option<String>,
 }
 
 /// A workload of the cluster.
@@ -374,6 +377,11 @@ pub struct Facts {
     pub disks: Observed<Disks>,
     /// The cluster.
     pub kubernetes: Kubernetes,
+    /// What the nodes of the cluster told, as their Nodes say it, and when this agent first saw that; nothing where
+    /// nobody listens ([`crate::plan::Reads::told`]).
+    pub told: BTreeMap<VmId, (Told, Moment)>,
+    /// The machine goes down: systemd is on its way to power off or to reboot. `false` is also "nobody could tell".
+    pub goes_down: bool,
     /// The workloads that deciders named; only servers may ask. One that is missing here was not looked at yet.
     pub workloads: BTreeMap<Workload, Observed<Replicas>>,
     /// The etcd member of this machine; `Absent` if nobody answers.

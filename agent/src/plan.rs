@@ -11,6 +11,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 pub use self::servers::{ServerChange, To};
+use crate::service::told::Told;
 use crate::service::{AttributeName, AttributeValue, VmId, names};
 
 /// A text that must never reach a log, an argument list or a `Debug` print. Wiped when dropped.
@@ -170,6 +171,13 @@ pub enum Effect {
         /// `resourceVersion` seen; `None` creates it.
         version: Option<String>,
     },
+    /// Annotate this machine's own Node with what it told OneGate ([`crate::service::told`]), for the leader to see.
+    AnnotateNode {
+        /// The Node's name.
+        node: String,
+        /// The annotation's value.
+        told: Told,
+    },
 }
 
 /// What is sealed, to whom, and where it goes.
@@ -241,6 +249,7 @@ impl fmt::Display for Effect {
                 write!(f, "publish {} sealed to {} SSH key(s)", name.as_str(), recipients.len())
             }
             Self::HoldLease { holder, .. } => write!(f, "hold the service's Lease as {holder}"),
+            Self::AnnotateNode { node, told } => write!(f, "tell the leader by the Node {node}: {told}"),
         }
     }
 }
@@ -328,11 +337,14 @@ pub struct Reads {
     pub kubernetes: Option<Duration>,
     /// The add-ons' workloads, and etcd's own word; `None`: nobody wants to know.
     pub addons: Option<Duration>,
+    /// Listen for what the cluster's nodes tell; costs one watch of their metadata, and wakes the loop.
+    pub told: bool,
 }
 
 impl Default for Reads {
     fn default() -> Self {
-        Self { me: Duration::ZERO, service: None, networks: None, kubernetes: None, addons: None }
+        let (me, told) = (Duration::ZERO, false);
+        Self { me, service: None, networks: None, kubernetes: None, addons: None, told }
     }
 }
 

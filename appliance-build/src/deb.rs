@@ -10,9 +10,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 /// Units and drop-ins by their place below `systemd/`. Only the agent's own is enabled by the package.
-const UNITS: [(&str, &str); 5] = [
+const UNITS: [(&str, &str); 6] = [
     ("conntrackd.service.d/oneke.conf", include_str!("../../systemd/conntrackd.service.d/oneke.conf")),
     ("oneke-agent.service", include_str!("../../systemd/oneke-agent.service")),
+    ("oneke-farewell.service", include_str!("../../systemd/oneke-farewell.service")),
     ("oneke-format@.service", include_str!("../../systemd/oneke-format@.service")),
     ("oneke-grow@.service", include_str!("../../systemd/oneke-grow@.service")),
     ("oneke-nft.service", include_str!("../../systemd/oneke-nft.service")),

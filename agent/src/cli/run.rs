@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::{Exit, Run};
-use crate::driver::Driver;
+use crate::driver::{Driver, Event, FAREWELL_LASTS};
 use crate::world::status_file::{DIRECTORY, Lock, last};
 use crate::world::{ContextReader, Machine, journal};
 
@@ -25,7 +25,14 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
         let mut machine = Machine::new(context);
         machine.listen().context("could not take over the process's signals")?;
         tracing::info!("oneke-agent {} starts", env!("CARGO_PKG_VERSION"));
-        Driver::resume(earlier).run(&mut machine).await;
+        let mut driver = Driver::resume(earlier);
+        if driver.run(&mut machine).await == Event::GoesDown {
+            tracing::info!("the machine goes down: saying farewell");
+            let farewell = driver.farewell(&mut machine);
+            if tokio::time::timeout(FAREWELL_LASTS, farewell).await.is_err() {
+                tracing::warn!("not all was told within {} s", FAREWELL_LASTS.as_secs());
+            }
+        }
         tracing::info!("oneke-agent stops: it was asked to");
         Ok(Exit::Done)
     })

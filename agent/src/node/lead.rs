@@ -2,11 +2,13 @@
 //! tickets, and tells the vnf VMs the backends; everyone else reads only what is written on his own VM (design.md,
 //! "one reader, many listeners").
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::facts::{Lease, Observed};
+use crate::facts::{Lease, Moment, Observed};
 use crate::plan::{Attributes, Decision, Effect, Secret};
 use crate::service::digest::Digest;
+use crate::service::told::Told;
 use crate::service::{AttributeName, AttributeValue, Role, Service, Vm, names, state};
 
 use super::ticket::{self, Answer, Body, Place, Ticket};
@@ -41,6 +43,7 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
         return;
     }
     decision.reads.service = Some(MOVING);
+    decision.reads.told = true;
     let Some(service) = node.facts.service.last.known() else { return };
     if is_outdated(service, node) {
         // Read at once, and once: the next answer is younger than what is known of this VM.
@@ -52,9 +55,12 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     let joiners = cluster_id(node.facts, disk).map(|cluster| (joiners(node, service, &cluster), cluster));
     let moving = |joiner: &Joiner<'_>| joiner.asks() || joiner.is_on_its_way(node.facts.wall);
     let waiting = joiners.as_ref().is_some_and(|(joiners, _)| joiners.iter().any(moving));
-    let interval = interval(service, whole && !waiting);
+    let news = has_news(service, node);
+    let interval = interval(service, whole && !waiting && !news);
     decision.reads.service = Some(interval);
-    decision.look_again_within(interval);
+    // What was read long ago is read at once.
+    let age = node.facts.service.age(node.facts.now).filter(|_| news).unwrap_or_default();
+    decision.look_again_within(interval.saturating_sub(age).max(SOON));
     let fresh = FRESH + FRESH_PER_VM.saturating_mul(size(service));
     if node.facts.service.fresh(node.facts.now, fresh).is_none() {
         return;
@@ -73,6 +79,27 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
 fn is_outdated(service: &Service, node: &Node<'_>) -> bool {
     let me = node.facts.me.last.known().filter(|_| node.facts.me.at > node.facts.service.at);
     me.is_some_and(|me| service.vms().any(|(_, vm)| vm.id == me.id && !told(vm).eq(told(me))))
+}
+
+/// True if somebody offers something else than the service showed, and said so since it was asked for. One answer is
+/// enough, whatever it says: what an older word and a younger answer disagree about is not asked again.
+fn has_news(service: &Service, node: &Node<'_>) -> bool {
+    let younger = |(_, seen): &&(Told, Moment)| node.facts.service.at.is_none_or(|at| *seen > at);
+    let mut words = node.facts.told.values().filter(younger).map(|(told, _)| told).peekable();
+    if words.peek().is_none() {
+        return false;
+    }
+    let shown: BTreeSet<Told> = service.vms().filter_map(|(_, vm)| Told::of(vm)).collect();
+    words.any(|told| !shown.contains(told))
+}
+
+/// Tells the leader what OneGate has taken of this VM: not what it was only sent.
+pub fn announce(node: &Node<'_>, decision: &mut Decision) {
+    let told = node.facts.me.last.known().and_then(|me| Told::of(me));
+    let (Some(told), Some(seen)) = (told, node.facts.kubernetes.node.known()) else { return };
+    if seen.told.as_ref() != Some(&told.to_string()) {
+        decision.effects.push(Effect::AnnotateNode { node: node.name.clone(), told });
+    }
 }
 
 /// What a VM told its fellows; the rest is the cloud's business, and may differ between two of its answers.
@@ -376,5 +403,62 @@ mod tests {
         let told = told(&workers(50..90, |_| None), 30);
         assert_eq!(told.len(), ANSWERS);
         assert!(told.iter().all(|(_, what)| what == "ticket"), "{told:?}");
+    }
+
+    #[test]
+    fn a_word_younger_than_the_answer_is_news_until_an_answer_shows_it_or_is_younger() {
+        let offering = |weight: &str| {
+            let attributes =
+                BTreeMap::from([("ONEGATE_HAPROXY_LB1_SERVER_WEIGHT".to_owned(), weight.to_owned())]);
+            let (id, attributes) = (VmId(43), Some(attributes));
+            Vm { id, name: String::new(), state: 3, lcm_state: 3, attributes, nics: vec![] }
+        };
+        let node = ServiceNode { id: VmId(43), vm: Some(offering("1")) };
+        let role =
+            ServiceRole { name: "master".into(), cardinality: 1, state: state::RUNNING, nodes: vec![node] };
+        let service = Service { id: 7, state: state::RUNNING, roles: vec![role] };
+        let read_at = Duration::from_secs(500);
+        let is_news = |told: &Vm, seen: Duration| {
+            let (config, mut facts) = (fixture::config(), Facts::default());
+            facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+            facts.service = Reading::of(service.clone(), read_at);
+            facts.told.insert(told.id, (Told::of(told).unwrap(), seen));
+            let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
+            has_news(&service, &node)
+        };
+        let second = Duration::from_secs(1);
+        assert!(is_news(&offering("0"), read_at + second));
+        assert!(!is_news(&offering("1"), read_at + second), "the answer shows it");
+        assert!(!is_news(&offering("0"), read_at - second), "one answer is enough, whatever it says");
+        assert!(is_news(&Vm { id: VmId(44), ..offering("1") }, read_at + second), "a new VM");
+    }
+
+    #[test]
+    fn the_leader_is_told_once_what_onegate_has_taken() {
+        let (config, mut facts) = (fixture::config(), Facts::default());
+        facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        let mut announced = |weight: Option<&str>, told: Option<String>| {
+            let word = weight.map(|weight| format!(r#","ONEGATE_HAPROXY_LB1_SERVER_WEIGHT":"{weight}""#));
+            let me = format!(
+                r#"{{"VM":{{"ID":"42","NAME":"m","STATE":"3","LCM_STATE":"3",
+                "USER_TEMPLATE":{{"ROLE_NAME":"master"{}}},"TEMPLATE":{{"NIC":[]}}}}}}"#,
+                word.unwrap_or_default()
+            );
+            facts.me = Reading::of(Vm::from_json(&me).unwrap(), facts.now);
+            facts.kubernetes.node =
+                Observed::Known(crate::facts::KubernetesNode { told, ..Default::default() });
+            let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
+            let mut decision = Decision::default();
+            announce(&node, &mut decision);
+            match decision.effects.pop() {
+                Some(Effect::AnnotateNode { told, .. }) => Some(told.to_string()),
+                _ => None,
+            }
+        };
+        assert_eq!(announced(None, None), None);
+        let told = announced(Some("1"), None);
+        assert!(told.is_some());
+        assert_eq!(announced(Some("1"), told.clone()), None);
+        assert!(announced(Some("0"), told).is_some());
     }
 }

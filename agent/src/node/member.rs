@@ -37,6 +37,7 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     // A server whose API answers takes joiners in, whether its own Node is Ready or not yet.
     let works = if *node.role == Role::Master { serving } else { ready };
     tell(node, disk, works, decision);
+    lead::announce(node, decision);
     if *node.role == Role::Master && serving {
         health::cluster(node, decision);
         lead::decide(node, disk, decision);
@@ -123,20 +124,42 @@ fn tell(node: &Node<'_>, disk: &OnDisk, works: bool, decision: &mut Decision) {
             if let (true, Some(file)) = (plain, node.facts.file(super::SERVER_TOKEN).known()) {
                 publish(decision, names::TOKEN, file.content.expose().trim());
             }
-            register(node, [0, 1], decision);
         }
-        Role::Worker(_) => register(node, [2, 3], decision),
-        Role::Storage | Role::Vnf => {}
+        Role::Worker(_) | Role::Storage | Role::Vnf => {}
     }
+    register(node, decision);
+}
+
+/// The listeners of the vnf that this node serves.
+fn listeners(role: &Role) -> &'static [usize] {
+    match role {
+        Role::Master => &[0, 1],
+        Role::Worker(_) => &[2, 3],
+        Role::Storage | Role::Vnf => &[],
+    }
+}
+
+/// What this node offered takes no new connections while it is away; [`share_told`] brings them back with it.
+pub fn rest(node: &Node<'_>, decision: &mut Decision) {
+    let Some(me) = node.facts.me.last.known() else { return };
+    for n in listeners(node.role) {
+        if me.attribute(&format!("ONEGATE_HAPROXY_LB{n}_SERVER_HOST")).is_some() {
+            publish(decision, &share(*n), "0");
+        }
+    }
+}
+
+fn share(n: usize) -> String {
+    format!("ONEGATE_HAPROXY_LB{n}_SERVER_WEIGHT")
 }
 
 /// Registers this node behind the vnf's listeners: the same port for masters, the ingress NodePort for workers
 /// (contract.md 1.3: LB port + 32000).
-fn register(node: &Node<'_>, listeners: [usize; 2], decision: &mut Decision) {
+fn register(node: &Node<'_>, decision: &mut Decision) {
     if node.config.node.external_lb {
         return;
     }
-    for n in listeners {
+    for n in listeners(node.role).iter().copied() {
         let lb = &node.config.node.lb[n];
         let vip = node.config.node.eth0_vip0.map(|ip| ip.to_string());
         let Some(ip) = lb.ip.clone().or(vip) else { continue };
@@ -149,7 +172,7 @@ fn register(node: &Node<'_>, listeners: [usize; 2], decision: &mut Decision) {
         ] {
             publish(decision, &format!("ONEGATE_HAPROXY_LB{n}_{suffix}"), value);
         }
-        let share = format!("ONEGATE_HAPROXY_LB{n}_SERVER_WEIGHT");
+        let share = share(n);
         if let Some(weight) = share_told(node, &share) {
             publish(decision, &share, weight);
         }

@@ -49,6 +49,9 @@ pub const KUBELET: &str = "/var/lib/rancher/rke2/agent/kubelet.kubeconfig";
 /// The seed of this VM's join key.
 pub const JOIN_SEED: &str = "/var/lib/oneke-agent/join.key";
 
+/// A machine that goes down does so within this.
+const LAST_SEEN: Duration = Duration::from_secs(60);
+
 /// What a node looks at.
 pub fn interests(config: &Config, role: &Role, facts: &Facts, interests: &mut Interests) {
     let files = [CONFIG, JOIN_SEED].into_iter().map(str::to_owned);
@@ -80,6 +83,15 @@ pub fn decide(config: &Config, facts: &Facts, role: &Role, decision: &mut Decisi
             decision.look_again_within(Duration::from_secs(5));
         }
     }
+}
+
+/// What a node that goes down still tells: its servers take no new connections from now on.
+pub fn farewell(config: &Config, facts: &Facts, role: &Role, decision: &mut Decision) {
+    let Ok(node) = Node::of(config, facts, role) else { return };
+    member::rest(&node, decision);
+    // Whatever is known of the Node suffices: RKE2 is about to stop.
+    decision.reads.kubernetes = Some(LAST_SEEN);
+    lead::announce(&node, decision);
 }
 
 fn by_standing(node: &Node<'_>, decision: &mut Decision) {

@@ -7,6 +7,7 @@ mod endpoint;
 pub mod names;
 pub mod offers;
 mod parse;
+pub mod told;
 mod vrouter;
 
 use std::collections::BTreeMap;

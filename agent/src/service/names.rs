@@ -33,5 +33,7 @@ pub const VRRP_PEERS: &str = "ONEGATE_VNF_VRRP_PEERS";
 
 /// Value of [`CLUSTER`] while its VM claims the founding.
 pub const FOUNDING: &str = "founding";
+/// Value of [`STATE`] while its VM goes down.
+pub const LEAVING: &str = "leaving";
 /// Value of an attribute that was withdrawn.
 pub const NONE: &str = "none";

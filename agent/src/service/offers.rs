@@ -1,7 +1,7 @@
 //! What VMs of the service offer to the balancers: `ONEGATE_HAPROXY_LBn_*` and `ONEGATE_LBn_*`, as one answer of
 //! OneGate shows them, and what that answer proves about offers that were known before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Holder, Networks, Service, Vm, VmId, names};
 use crate::context::placeholder;
@@ -73,6 +73,8 @@ pub struct Testimony {
 #[derive(Clone, Debug, Default)]
 struct Words {
     done: bool,
+    /// It goes down, and said so.
+    leaving: bool,
     /// By balancer; none: taken back. A VM of a service makes one offer to each, one on several networks may make more.
     offers: BTreeMap<Slot, Vec<Offer>>,
 }
@@ -97,10 +99,11 @@ impl Testimony {
         let id = id.unwrap_or(service.id);
         let nodes = || service.roles.iter().flat_map(|role| &role.nodes);
         let lists_me = me.is_none_or(|me| nodes().any(|node| node.id == me));
-        let vms: BTreeMap<VmId, Option<Words>> =
+        let mut vms: BTreeMap<VmId, Option<Words>> =
             nodes().map(|node| (node.id, node.vm.as_ref().and_then(|vm| words(vm, id)))).collect();
         let whole =
             service.gap().is_none() && lists_me && vms.values().all(Option::is_some) && !vms.is_empty();
+        wake_the_last(vms.values_mut().flatten().filter(|words| !words.done).collect());
         Self { whole, vms }
     }
 
@@ -149,10 +152,23 @@ impl Testimony {
     }
 }
 
+/// Where all who offer rest, those who go down do not: after the shutdown of a whole service whoever is back first serves,
+/// and a silent OneGate does not keep him from it. HAProxy's own check finds those who are not back.
+fn wake_the_last(mut all: Vec<&mut Words>) {
+    let place = |offer: &Offer| (offer.slot, offer.listener.clone(), offer.listener_port);
+    let offers = all.iter().flat_map(|words| words.offers.values().flatten());
+    let serving: BTreeSet<_> = offers.filter(|offer| offer.server.weight != Some(0)).map(place).collect();
+    for words in all.iter_mut().filter(|words| words.leaving) {
+        let resting = words.offers.values_mut().flatten().filter(|offer| !serving.contains(&place(offer)));
+        resting.for_each(|offer| offer.server.weight = None);
+    }
+}
+
 /// `None` if the answer lacks this VM's data. OneFlow gives every VM a ROLE_NAME, so attributes without it are not all.
 fn words(vm: &Vm, id: u32) -> Option<Words> {
     vm.role()?;
-    Some(Words { done: vm.is_done(), offers: offers(vm.id, vm.attributes.as_ref()?, id) })
+    let leaving = vm.attribute(names::STATE) == Some(names::LEAVING);
+    Some(Words { done: vm.is_done(), leaving, offers: offers(vm.id, vm.attributes.as_ref()?, id) })
 }
 
 /// What one VM's attributes say to each balancer.

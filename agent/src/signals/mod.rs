@@ -5,10 +5,18 @@ use crate::facts::Facts;
 use crate::plan::{Attributes, Decision, Effect, Status};
 use crate::service::{AttributeName, AttributeValue, names};
 
-/// The one word for where this VM stands: `waiting`, `founding`, `joining`, `starting`, `running`.
+/// The condition of a machine that goes down, and its reason.
+pub const STAYS: &str = "Stays";
+/// See [`STAYS`].
+pub const LEAVING: &str = "Leaving";
+
+/// The one word for where this VM stands: `waiting`, `founding`, `joining`, `starting`, `running`, `leaving`.
 pub fn phase(decision: &Decision) -> &'static str {
     if decision.is_ready() {
         return "running";
+    }
+    if decision.conditions.iter().any(|c| c.kind == STAYS) {
+        return names::LEAVING;
     }
     let entered = decision.conditions.iter().find(|c| c.kind == "ClusterEntered");
     match entered.map(|c| (c.status, c.reason.as_str())) {

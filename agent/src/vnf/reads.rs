@@ -9,6 +9,7 @@ use crate::context::Config;
 use crate::context::vnf::Source;
 use crate::facts::Facts;
 use crate::plan::Decision;
+use crate::service::{Role, Service, names};
 
 /// The own VM's poll while servers come and go: a new one shall serve within 3 s, of which the leader takes most.
 const EAGER: Duration = Duration::from_secs(1);
@@ -18,6 +19,11 @@ const STEADY: Duration = Duration::from_secs(2);
 const ALONE: Duration = Duration::from_secs(10);
 /// The poll of a virtual router's networks while no server is known.
 const NETWORKS_EAGER: Duration = Duration::from_secs(10);
+/// A service that comes up is told of within so long ...
+const BRING_UP: Duration = Duration::from_secs(600);
+/// ... and meanwhile read so often where no master writes digests.
+const UNTOLD: Duration = Duration::from_secs(2);
+const UNTOLD_PER_VM: Duration = Duration::from_millis(500);
 /// A whole service reads itself at most twice a minute, so each VM that may do it waits so long per VM.
 const SHARE: Duration = Duration::from_secs(30);
 
@@ -58,7 +64,9 @@ fn service(config: &Config, facts: &Facts, balanced: &Balanced) -> Option<Durati
     });
     let fellows = u32::try_from(fellows.unwrap_or(1)).unwrap_or(u32::MAX);
     let servers = (balanced.is_dynamic && !balanced.is_explained).then(|| {
-        if !balanced.has_any {
+        if !balanced.has_any && facts.now < BRING_UP && !known.is_some_and(|service| is_led(service)) {
+            UNTOLD.max(UNTOLD_PER_VM.saturating_mul(size))
+        } else if !balanced.has_any {
             // Nothing serves yet: worth more, but never without regard to the service's size.
             Duration::from_secs(10).max(Duration::from_secs(2).saturating_mul(size))
         } else if !balanced.has_all {
@@ -71,6 +79,12 @@ fn service(config: &Config, facts: &Facts, balanced: &Balanced) -> Option<Durati
     // Unicast peers come from the service, too, and change when the role is scaled.
     let peers = config.vnf.vrrp.unicast.then(|| peers::reading(config, facts, SHARE));
     [servers, peers].into_iter().flatten().min()
+}
+
+/// A master runs this agent, and will write the digest as soon as there is something to tell.
+fn is_led(service: &Service) -> bool {
+    let masters = service.vms().filter(|(role, _)| *role == Role::Master.name());
+    masters.into_iter().any(|(_, vm)| vm.attribute(names::STATE).is_some())
 }
 
 fn refresh(config: &Config) -> Duration {

@@ -104,6 +104,7 @@ fn subject(effect: &Effect) -> (Option<&str>, Option<&str>) {
         | Effect::SetDefaultRoute { .. }
         | Effect::RemoveDefaultRoute { .. }
         | Effect::SetServers { .. }
-        | Effect::HoldLease { .. } => (None, None),
+        | Effect::HoldLease { .. }
+        | Effect::AnnotateNode { .. } => (None, None),
     }
 }

@@ -1,6 +1,7 @@
 //! The cluster's API, asked with this node's own credentials: is it ready, is this node, who holds the Lease.
 
 mod answers;
+mod told;
 mod workloads;
 
 use std::future::Future;
@@ -43,6 +44,7 @@ pub struct Cluster {
     /// Version of the Lease and when this process first saw it.
     seen: Option<(String, Moment)>,
     workloads: Workloads,
+    ears: told::Ears,
 }
 
 /// A client and what it was made from.
@@ -83,8 +85,9 @@ impl Cluster {
     /// Not asked yet; late answers notify `wake`. RKE2's files lie below `root`, `/` but in tests.
     pub fn new(root: &Path, wake: Arc<Notify>) -> Self {
         let workloads = Workloads::new(Background::new(Arc::clone(&wake)));
+        let ears = told::Ears::new(Arc::clone(&wake));
         let background = Background::new(wake);
-        Self { root: root.to_owned(), client: None, background, last: None, seen: None, workloads }
+        Self { root: root.to_owned(), client: None, background, last: None, seen: None, workloads, ears }
     }
 
     /// Looks at the cluster if `reads` asks for it and the last look is too old. `node`: this node's name.
@@ -175,7 +178,7 @@ impl Cluster {
         if let Some(connected) = self.client.as_ref().filter(|connected| connected.source == source) {
             return Ok(Some((connected.client.clone(), source)));
         }
-        let client = client(&below(&self.root, source.path))
+        let client = client(&below(&self.root, source.path), TOTAL)
             .await
             .with_context(|| format!("could not use {}", source.path))?;
         self.client = Some(Connected { client: client.clone(), source: source.clone() });
@@ -212,11 +215,12 @@ async fn ask(client: kube::Client, source: Source, of: Option<String>) -> Answer
     Answers { of, readyz, node, lease }
 }
 
-async fn client(path: &Path) -> anyhow::Result<kube::Client> {
+/// `silence`: the longest pause in an answer.
+async fn client(path: &Path, silence: Duration) -> anyhow::Result<kube::Client> {
     let kubeconfig = Kubeconfig::read_from(path)?;
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     config.connect_timeout = Some(CONNECT);
-    config.read_timeout = Some(TOTAL);
+    config.read_timeout = Some(silence);
     config.write_timeout = Some(TOTAL);
     // The loop retries, visibly. And the API is never behind a proxy, whatever the environment says.
     config.default_retry = false;

@@ -85,6 +85,8 @@ pub struct Machine {
     events: Option<Events>,
     moved: Arc<Notify>,
     watches_addresses: bool,
+    /// systemd said so when it stopped this agent.
+    goes_down: bool,
     ears: Ears,
     status: StatusFile,
     notifier: Notifier,
@@ -107,6 +109,7 @@ impl Machine {
             ears: Ears::new(Arc::clone(&moved)),
             moved,
             watches_addresses: false,
+            goes_down: false,
             status: StatusFile::new(Path::new(status_file::DIRECTORY)),
             notifier: Notifier::default(),
             journal: Journal::default(),
@@ -157,6 +160,7 @@ impl Machine {
             Effect::HoldLease { holder, version } => {
                 self.cluster.hold_lease(holder, version.as_deref()).await
             }
+            Effect::AnnotateNode { node, told } => self.cluster.annotate(node, told).await,
         }
     }
 
@@ -205,6 +209,8 @@ impl World for Machine {
         facts.symlinks = looked(&interests.symlinks, |path| symlinks::read(Path::new(path)));
         facts.sysctls = looked(&interests.sysctls, sysctls::read);
         facts.links = links::read();
+        facts.goes_down = self.goes_down;
+        facts.told = self.cluster.told(reads.told);
         facts.heard = self.ears.hear(&interests.routers, now);
         let node = Identity::observed(&facts)
             .known()
@@ -270,7 +276,8 @@ impl World for Machine {
             match events.wait_until(slice).await {
                 Woken::Stop => {
                     notify::stopping();
-                    return Event::Stop;
+                    self.goes_down = self.systemd.goes_down().await;
+                    return if self.goes_down { Event::GoesDown } else { Event::Stop };
                 }
                 Woken::Reload => {
                     self.context.forget();

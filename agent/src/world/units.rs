@@ -21,6 +21,8 @@ use crate::plan::Load;
 const LOADED: &str = "/run/oneke-agent/loaded";
 /// systemd answers in milliseconds; while it reloads itself on a busy machine, in a second or two.
 const LIMIT: Duration = Duration::from_secs(5);
+/// Whoever waits for the agent's end waits for this, too.
+const ASKED_LAST: Duration = Duration::from_secs(1);
 /// HAProxy and Keepalived take their configuration within a tenth of a second.
 const LOADING: Duration = Duration::from_secs(3);
 
@@ -75,6 +77,22 @@ impl Systemd {
         Ok(units)
     }
 
+    /// True if the whole machine is on its way to power off or to reboot. If systemd does not say so it is not taken for
+    /// true: an agent that is only restarted tells nobody farewell.
+    pub async fn goes_down(&mut self) -> bool {
+        let state =
+            self.bounded(async |connection| Ok(ManagerProxy::new(&connection).await?.system_state().await?));
+        match timeout(ASKED_LAST, state).await {
+            // The word of systemctl(1), is-system-running: shutdown.target is active or queued.
+            Ok(Ok(state)) => state == "stopping",
+            Ok(Err(error)) => {
+                tracing::warn!("could not ask systemd whether the machine goes down: {error:#}");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
     async fn connection(&mut self) -> anyhow::Result<zbus::Connection> {
         if let Some(connection) = self.connection.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
@@ -127,10 +145,10 @@ impl Systemd {
         remember(unit, digest).await
     }
 
-    async fn bounded(
+    async fn bounded<T>(
         &mut self,
-        ask: impl AsyncFnOnce(zbus::Connection) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+        ask: impl AsyncFnOnce(zbus::Connection) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let connection = timeout(LIMIT, self.connection()).await.unwrap_or_else(|_| Err(silent()))?;
         timeout(LIMIT + LOADING, ask(connection)).await.unwrap_or_else(|_| {
             self.connection = None;

@@ -205,7 +205,13 @@ fn fill(root: &Path, artefacts: &Artefacts) -> Result<()> {
     chroot(&["sh", "/tmp/oneke/provision.sh", "/tmp/oneke"]).context("provisioning the image failed")?;
     rke2::tune(root)?;
     // systemd's own opinion of our units, in the place where they will run.
-    chroot(&["systemd-analyze", "verify", "oneke-agent.service", "oneke-nft.service"])?;
+    chroot(&[
+        "systemd-analyze",
+        "verify",
+        "oneke-agent.service",
+        "oneke-farewell.service",
+        "oneke-nft.service",
+    ])?;
     fs::remove_dir_all(&stage).context("could not remove the staging directory")
 }
 

@@ -67,7 +67,9 @@ impl Universe {
             Effect::RemoveDefaultRoute { via, device, protocol } => {
                 machine.routes.remove(*via, device, *protocol);
             }
-            Effect::Publish { .. } | Effect::HoldLease { .. } => unreachable!("these go over the network"),
+            Effect::Publish { .. } | Effect::HoldLease { .. } | Effect::AnnotateNode { .. } => {
+                unreachable!("these go over the network")
+            }
             Effect::PublishSealed(_) => unreachable!("no simulated machine has age"),
         }
         Ok(())

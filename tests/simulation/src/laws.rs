@@ -18,6 +18,8 @@ const MOST_PASSES: u32 = 240;
 const CONTEXT_SEEN: Duration = Duration::from_secs(90);
 /// After so long without OneGate and without a further power loss, whoever was READY works again by itself.
 const ALONE: Duration = Duration::from_secs(150);
+/// Until every vnf VM has heard that a machine is back, or has forgotten that it went down.
+const REST_SEEN: Duration = Duration::from_secs(15 * 60);
 /// An answer about others that was older when the pass decided is not acted upon: much may have happened since then.
 const ANSWER_LASTS: Duration = Duration::from_secs(10);
 
@@ -131,8 +133,25 @@ impl Universe {
     pub fn check_servers(&mut self, vm: VmId, changes: &[ServerChange], now: Duration) {
         for change in changes.iter().filter(|change| matches!(change.to, To::Removed | To::Weight(0))) {
             let ip = change.server.split('_').nth(1).unwrap_or_default();
+            if matches!(change.to, To::Weight(0)) && self.may_rest(ip, now) {
+                continue;
+            }
             self.check_gone(vm, ip, &change.server, now);
         }
+    }
+
+    /// The machine at this address went down lately, and may have asked for it.
+    fn may_rest(&self, ip: &str, now: Duration) -> bool {
+        let owner = self.machines.values().find(|machine| self.address(machine.vm) == ip);
+        let rested = owner.and_then(|machine| machine.rested);
+        rested.is_some_and(|at| now.saturating_sub(at) < REST_SEEN)
+    }
+
+    /// A server that a running HAProxy gives no new connections, in the end: its machine came back long ago.
+    pub fn resting_server(&self, vm: VmId) -> Option<&str> {
+        let servers = &self.machines[&vm].haproxy.servers;
+        let runs = self.machines[&vm].runs(haproxy::UNIT);
+        servers.iter().find(|(_, server)| runs && server.weight == 0).map(|(name, _)| name.as_str())
     }
 
     fn check_gone(&mut self, vm: VmId, ip: &str, backend: &str, now: Duration) {

@@ -44,6 +44,15 @@ pub struct First {
     pub rke2: Option<Duration>,
 }
 
+/// What comes after a shutdown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It stays off.
+    Off,
+    /// It boots again.
+    Boot,
+}
+
 /// A VM that exists in the cloud.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -55,6 +64,10 @@ pub struct Machine {
     pub disk: Disk,
     /// Powered.
     pub up: bool,
+    /// Since when it goes down, and what for.
+    pub goes_down: Option<(Duration, Then)>,
+    /// When it went down last, so that its servers may rest.
+    pub rested: Option<Duration>,
     /// When it was powered on.
     pub booted: Duration,
     /// Its units while it is up.
@@ -87,6 +100,8 @@ impl Machine {
             role: String::new(),
             disk: Disk::default(),
             up: false,
+            goes_down: None,
+            rested: None,
             booted: Duration::ZERO,
             units: BTreeMap::new(),
             haproxy: HaproxyStats::default(),
@@ -116,6 +131,7 @@ impl Machine {
     /// Everything that is not on disk is gone.
     pub fn power_off(&mut self) {
         self.up = false;
+        self.goes_down = None;
         self.units.clear();
         self.sysctls.clear();
     }

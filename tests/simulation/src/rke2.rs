@@ -9,7 +9,9 @@ use std::time::Duration;
 use oneke_agent::facts::Active;
 use oneke_agent::node::{AGENT_TOKEN, CONFIG, ETCD, KUBELET, SERVER_TOKEN};
 use oneke_agent::service::VmId;
+use oneke_agent::service::told::Told;
 
+use crate::machine::Machine;
 use crate::universe::Universe;
 
 /// Delays of the stood-in RKE2, by seed.
@@ -55,6 +57,8 @@ pub struct Node {
     pub ready_at: Duration,
     /// The kubelet's last heartbeat.
     pub beat: Duration,
+    /// The annotation for the leader.
+    pub told: Option<Told>,
 }
 
 /// A Node is NotReady after so long without a heartbeat (Kubernetes' node-monitor-grace-period).
@@ -223,8 +227,39 @@ impl Universe {
 
     fn register(&mut self, vm: VmId, cluster: usize, name: String, now: Duration) {
         let ready_at = now + self.pace.node_ready;
-        let node = self.clusters[cluster].nodes.entry(name).or_insert(Node { vm, ready_at, beat: now });
+        let node =
+            self.clusters[cluster].nodes.entry(name).or_insert(Node { vm, ready_at, beat: now, told: None });
         node.beat = now;
+    }
+
+    /// This machine's way to the API is there: a server asks its own.
+    pub fn asks_api(&self, machine: &Machine, cluster: usize, now: Duration) -> bool {
+        let own = machine.role != "master"
+            || machine.units.get("rke2-server.service").is_some_and(|unit| unit.active == Active::Active);
+        machine.up && own && self.quorum(cluster, now)
+    }
+
+    /// What a watch of the Nodes shows to this machine.
+    pub fn words(&self, vm: VmId, now: Duration) -> impl Iterator<Item = Told> {
+        let machine = self.machines.get(&vm);
+        let cluster =
+            machine.and_then(|machine| machine.disk.kubelet.filter(|c| self.asks_api(machine, *c, now)));
+        let nodes = cluster.into_iter().flat_map(|cluster| self.clusters[cluster].nodes.values());
+        nodes.filter_map(|node| node.told.clone())
+    }
+
+    /// A machine annotates its own Node.
+    ///
+    /// # Errors
+    /// If the API does not answer it, or there is no such Node.
+    pub fn annotate(&mut self, vm: VmId, name: &str, told: &Told) -> Result<(), String> {
+        let now = self.now();
+        let machine = self.machines.get(&vm).ok_or("the machine is gone")?;
+        let cluster = machine.disk.kubelet.filter(|c| self.asks_api(machine, *c, now));
+        let nodes = &mut self.clusters[cluster.ok_or("the Kubernetes API does not answer")?].nodes;
+        let node = nodes.get_mut(name).filter(|node| node.vm == vm).ok_or("403: not its own Node")?;
+        node.told = Some(told.clone());
+        Ok(())
     }
 
     /// The Node is Ready at this moment.

@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use oneke_agent::driver::Driver;
+use oneke_agent::driver::{Driver, Event, FAREWELL_LASTS};
 use oneke_agent::facts::Active;
 use oneke_agent::service::VmId;
 use oneke_cloud::{Cloud, Faults, Instantiate, Options, Templates};
 
+use crate::machine::Then;
 use crate::rke2::Pace;
 use crate::universe::{Chance, Rough, Shared, Universe};
 use crate::world::SimWorld;
@@ -40,6 +41,8 @@ pub enum Blow {
     Reboot(VmId),
     /// All VMs lose power at once; OneGate stays away for so long.
     FullPowerCycle(Duration),
+    /// All VMs are asked to reboot at once.
+    FullReboot,
     /// OneGate answers nobody for so long.
     OneGateDown(Duration),
     /// OneGate lies for so long: null VMs, half lists, stale or cut answers, passing errors.
@@ -236,7 +239,11 @@ pub(crate) fn step(shared: &Shared, now: Duration) {
 }
 
 async fn live_on(mut world: SimWorld) {
-    Driver::default().run(&mut world).await;
+    let mut driver = Driver::default();
+    if driver.run(&mut world).await == Event::GoesDown {
+        // What is not told by then is not told: the machine goes on without it.
+        let _ = tokio::time::timeout(FAREWELL_LASTS, driver.farewell(&mut world)).await;
+    }
 }
 
 /// What ends a blow that lasts.
@@ -267,6 +274,7 @@ fn blows(chance: &mut Chance, size: &Size) -> Vec<(Duration, Blow)> {
                 1 => Blow::AgentCrash(vm),
                 2 => Blow::Reboot(vm),
                 3 => Blow::FullPowerCycle(lasts),
+                4 if chance.one_in(2) => Blow::FullReboot,
                 4 => Blow::FullPowerCycle(Duration::ZERO),
                 5 => Blow::OneGateDown(lasts),
                 6..=8 => Blow::OneGateLies(lasts, Box::new(lies(chance, founder))),
@@ -329,6 +337,11 @@ impl Universe {
                     self.rough.onegate_down = true;
                     self.give_up_one(now);
                     return Some((now + *away, End::OneGateBack));
+                }
+            }
+            Blow::FullReboot => {
+                for vm in self.machines.keys().copied().collect::<Vec<_>>() {
+                    self.shut_down(vm, Then::Boot, now);
                 }
             }
             Blow::OneGateDown(lasts) => {
@@ -440,6 +453,9 @@ impl Universe {
                     machine.role,
                     why.map_or_else(|| "no report".into(), |s| s.condition.to_string())
                 ));
+            }
+            if let Some(name) = self.resting_server(vm) {
+                return Some(format!("HAProxy of VM {vm} sends no new connections to {name}"));
             }
             if !self.serves_its_file(vm) {
                 return Some(format!("HAProxy of VM {vm} runs with other servers than its file has"));

@@ -9,7 +9,7 @@ use oneke_agent::service::VmId;
 use oneke_cloud::{Cloud, Event, PowerOn, ServiceId, VmState};
 use tokio::task::AbortHandle;
 
-use crate::machine::{Disk, Machine};
+use crate::machine::{Disk, Machine, Then};
 use crate::rke2::{Cluster, Pace};
 
 /// Shared by every task of one run. Never borrowed across an await.
@@ -31,6 +31,9 @@ pub struct Rough {
     /// OneGate answers nobody.
     pub onegate_down: bool,
 }
+
+/// From the power button to the end: the agent's farewell is in it.
+const SHUTDOWN_LASTS: Duration = Duration::from_secs(6);
 
 /// Everything there is.
 pub struct Universe {
@@ -160,22 +163,49 @@ impl Universe {
         for event in self.cloud.take_events() {
             self.on_event(event, now);
         }
+        self.end_shutdowns(now);
         self.bury_the_done();
+    }
+
+    /// systemd begins to stop everything: the agent may say farewell, the units end with the machine.
+    pub fn shut_down(&mut self, vm: VmId, then: Then, now: Duration) {
+        self.note(now, format!("VM {vm} is shut down"));
+        match self.machines.get_mut(&vm) {
+            Some(machine) if machine.up => {
+                (machine.goes_down, machine.rested) = (Some((now, then)), Some(now));
+            }
+            _ => self.end_shutdown(vm, then, now),
+        }
+    }
+
+    fn end_shutdowns(&mut self, now: Duration) {
+        let over = |machine: &Machine| {
+            let (since, then) = machine.goes_down?;
+            (now.saturating_sub(since) >= SHUTDOWN_LASTS).then_some((machine.vm, then))
+        };
+        for (vm, then) in self.machines.values().filter_map(over).collect::<Vec<_>>() {
+            self.end_shutdown(vm, then, now);
+        }
+    }
+
+    fn end_shutdown(&mut self, vm: VmId, then: Then, now: Duration) {
+        self.power_off(vm);
+        match then {
+            Then::Off => self.cloud.guest_stopped(now, oneke_cloud::VmId(vm.0)),
+            Then::Boot => self.power_on(vm, now),
+        }
     }
 
     fn on_event(&mut self, event: Event, now: Duration) {
         match event {
             Event::PowerOn(start) => self.on_power_on(*start, now),
-            Event::AcpiShutdown { vm } => {
-                self.note(now, format!("VM {} is shut down", vm.0));
-                self.power_off(VmId(vm.0));
-                self.cloud.guest_stopped(now, vm);
-            }
+            Event::AcpiShutdown { vm } => self.shut_down(VmId(vm.0), Then::Off, now),
+            Event::AcpiReboot { vm } => self.shut_down(VmId(vm.0), Then::Boot, now),
             Event::Destroy { vm } => {
                 self.note(now, format!("VM {} is destroyed", vm.0));
                 self.power_off(VmId(vm.0));
             }
-            Event::Reset { vm } | Event::AcpiReboot { vm } => {
+            Event::Reset { vm } => {
                 self.power_off(VmId(vm.0));
                 self.power_on(VmId(vm.0), now);
             }
@@ -247,6 +277,9 @@ impl Universe {
     /// Power fails under the machine, and returns a while later.
     pub fn power_cycle(&mut self, vm: VmId, now: Duration) {
         self.note(now, format!("VM {vm} loses power"));
+        if let Some((_, then)) = self.machines.get(&vm).and_then(|machine| machine.goes_down) {
+            return self.end_shutdown(vm, then, now);
+        }
         self.power_off(vm);
         if self.machines.contains_key(&vm) {
             self.power_on(vm, now);

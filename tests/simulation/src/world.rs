@@ -11,11 +11,15 @@ use oneke_agent::facts::{
     Unit, VrrpState,
 };
 use oneke_agent::plan::{Attributes, Effect, Reads, Secret};
+use oneke_agent::service::told::Told;
 use oneke_agent::service::{Service, Vm, VmId};
 use tokio::task::JoinSet;
 
 use crate::gate::Gate;
 use crate::universe::{Shared, Universe, context_value};
+
+/// What wakes a waiting agent is looked for so often.
+const LISTENS: Duration = Duration::from_millis(500);
 
 /// One machine as its agent meets it.
 pub struct SimWorld {
@@ -32,6 +36,8 @@ pub struct SimWorld {
     /// When OneGate last told of the service, and how old that was when this pass began to decide.
     service_told: Option<Duration>,
     service_age: Option<Duration>,
+    /// What the nodes told, and when this was heard first; empty while nobody listens.
+    heard: BTreeMap<VmId, (Told, Duration)>,
     /// The last report, for whoever asks.
     pub report: Report,
 }
@@ -51,12 +57,30 @@ impl SimWorld {
             links: Default::default(),
             service_told: None,
             service_age: None,
+            heard: BTreeMap::new(),
             report: Report::default(),
         }
     }
 
     fn now(&self) -> Duration {
         self.shared.borrow().now()
+    }
+
+    /// Takes in what the nodes told.
+    fn hear(&mut self, u: &Universe) {
+        let now = u.now();
+        for told in u.words(self.vm, now) {
+            match self.heard.get(&told.vm) {
+                Some((known, _)) if *known == told => {}
+                _ => drop(self.heard.insert(told.vm, (told, now))),
+            }
+        }
+    }
+
+    fn has_news(&self, u: &Universe) -> bool {
+        // A watch wakes its listener; one that has heard nothing yet hears at its next pass.
+        let is_new = |told: &Told| self.heard.get(&told.vm).is_none_or(|(known, _)| known != told);
+        !self.heard.is_empty() && u.words(self.vm, u.now()).any(|told| is_new(&told))
     }
 
     async fn read<T>(
@@ -130,7 +154,14 @@ impl World for SimWorld {
         if interests.supervisor.is_some() {
             u.looks.entry(now.as_secs()).or_default()[1] += 1;
         }
+        if reads.told {
+            self.hear(u);
+        } else {
+            self.heard.clear();
+        }
         let Some(machine) = u.machines.get(&self.vm) else { return Facts::default() };
+        let since_boot = |at: Duration| at.saturating_sub(machine.booted);
+        let told = self.heard.iter().map(|(vm, (told, at))| (*vm, (told.clone(), since_boot(*at)))).collect();
         let exists = interests.exists.iter().map(|path| {
             (path.clone(), if u.exists(self.vm, path) { Observed::Known(()) } else { Observed::Absent })
         });
@@ -184,6 +215,8 @@ impl World for SimWorld {
             links: Observed::Known(self.links.1.clone()),
             kubernetes: rebase_lease(&self.kubernetes, machine.booted),
             supervisor,
+            told,
+            goes_down: machine.goes_down.is_some(),
             haproxy: if units[1] { Observed::Known(machine.haproxy.clone()) } else { Observed::Absent },
             vrrp: if units[0] {
                 Observed::Known(BTreeMap::from([("oneke".to_owned(), VrrpState::Master)]))
@@ -206,6 +239,10 @@ impl World for SimWorld {
                 let result = self.gate.put(&format!("/vms/{vm}"), attributes).await;
                 self.service.at = None;
                 result
+            }
+            Effect::AnnotateNode { node, told } => {
+                self.kubernetes_at = None;
+                self.shared.borrow_mut().annotate(self.vm, node, told)
             }
             Effect::HoldLease { holder, version } => {
                 self.kubernetes_at = None;
@@ -255,8 +292,24 @@ impl World for SimWorld {
     }
 
     async fn wait(&mut self, at_most: Duration) -> Event {
-        tokio::time::sleep(at_most.max(Duration::from_millis(1))).await;
-        Event::Timer
+        let end = self.now() + at_most.max(Duration::from_millis(1));
+        loop {
+            {
+                let shared = self.shared.clone();
+                let u = &*shared.borrow();
+                if u.machines.get(&self.vm).is_some_and(|machine| machine.goes_down.is_some()) {
+                    return Event::GoesDown;
+                }
+                if self.has_news(u) {
+                    return Event::Changed;
+                }
+            }
+            let now = self.now();
+            if now >= end {
+                return Event::Timer;
+            }
+            tokio::time::sleep((end - now).min(LISTENS)).await;
+        }
     }
 }
 
@@ -375,9 +428,7 @@ fn kubernetes(u: &Universe, vm: VmId, lease_seen: &mut BTreeMap<String, Duration
     let Some(cluster) = machine.disk.kubelet else {
         return Kubernetes { readyz: Observed::Absent, node: Observed::Absent, lease: Observed::Absent };
     };
-    let own = machine.role != "master"
-        || machine.units.get("rke2-server.service").is_some_and(|unit| unit.active == Active::Active);
-    if !own || !u.quorum(cluster, now) {
+    if !u.asks_api(machine, cluster, now) {
         let why = "connection refused".to_owned();
         return Kubernetes {
             readyz: Observed::Unknown(why.clone()),
@@ -387,9 +438,10 @@ fn kubernetes(u: &Universe, vm: VmId, lease_seen: &mut BTreeMap<String, Duration
     }
     let config = machine.disk.files.get(oneke_agent::node::CONFIG).map_or("", |file| file.1.as_str());
     let name = crate::rke2::setting(config, "node-name").unwrap_or_default();
+    let told = u.clusters[cluster].nodes.get(&name).and_then(|node| node.told.clone());
     let node = u.node_ready(cluster, &name, now).map_or(Observed::Absent, |ready| {
-        let message = "KubeletNotReady".into();
-        Observed::Known(KubernetesNode { name, ready, message, ..KubernetesNode::default() })
+        let (message, told) = ("KubeletNotReady".into(), told.map(|told| told.to_string()));
+        Observed::Known(KubernetesNode { name, ready, message, told, ..KubernetesNode::default() })
     });
     let lease = u.clusters[cluster].lease.as_ref().map_or(Observed::Absent, |(holder, version)| {
         let seen = *lease_seen.entry(version.to_string()).or_insert(now);

@@ -145,6 +145,8 @@ impl World for Paper {
                 node: Observed::Absent,
                 lease: Observed::Absent,
             },
+            told: BTreeMap::new(),
+            goes_down: false,
             workloads: BTreeMap::new(),
             etcd: Observed::Absent,
             clock: Observed::Absent,
@@ -190,7 +192,7 @@ impl World for Paper {
             }
             Effect::Publish { vm, attributes } => self.publish(*vm, attributes),
             // There is no cluster on paper, and no kubeconfig.
-            Effect::HoldLease { .. } | Effect::PublishSealed(_) => {}
+            Effect::HoldLease { .. } | Effect::AnnotateNode { .. } | Effect::PublishSealed(_) => {}
         }
         self.effects.push(effect.clone());
         Ok(())

@@ -1,10 +1,13 @@
 //! The few fields of Kubernetes' objects that the agent reads and writes, as JSON.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::facts::{KubernetesNode, Replicas};
+use crate::service::told::ANNOTATION;
 
 /// The Lease's name; its name space is kube-system.
 pub const LEASE: &str = "oneke-agent";
@@ -17,6 +20,8 @@ struct Metadata {
     name: String,
     #[serde(default)]
     resource_version: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 /// A Node, as far as it is read.
@@ -60,6 +65,7 @@ impl NodeAnswer {
             silent: ready.is_some_and(|it| it.status == "Unknown"),
             no_network: no_cni.or(unavailable).map(|it| it.message.clone()),
             voter: find("EtcdIsVoter").map(|it| it.status == "True"),
+            told: self.metadata.annotations.get(ANNOTATION).cloned(),
             name: self.metadata.name.clone(),
             message,
         }

@@ -280,8 +280,11 @@ fn the_pace_of_reading_follows_the_services_size() {
     let decision = machine.settle();
     assert_eq!(
         (decision.reads.me, decision.reads.service),
-        (Duration::from_secs(1), Some(Duration::from_secs(10)))
+        (Duration::from_secs(1), Some(Duration::from_secs(2))),
+        "it comes up, and nobody writes digests"
     );
+    machine.later(600);
+    assert_eq!(machine.settle().reads.service, Some(Duration::from_secs(10)));
     machine.told(service((8..106).map(|id| vm_of_role("master", id)).collect()));
     let decision = machine.settle();
     assert_eq!(decision.reads.service, Some(Duration::from_secs(200)), "100 VMs, and no server yet");
@@ -293,6 +296,27 @@ fn the_pace_of_reading_follows_the_services_size() {
     );
     machine.later(3600);
     assert_eq!(machine.settle().reads.me, Duration::from_secs(2), "nobody came or went for an hour");
+}
+
+#[test]
+fn who_goes_down_rests_unless_nobody_is_left() {
+    let leaving = |id: u32| {
+        let mut vm = master(id);
+        let attributes = vm.attributes.as_mut().unwrap();
+        attributes.insert("ONEGATE_HAPROXY_LB1_SERVER_WEIGHT".into(), "0".into());
+        attributes.insert("ONEGATE_K8S_STATE".into(), "leaving".into());
+        vm
+    };
+    let mut machine = machine();
+    machine.told(service(vec![leaving(8), master(9)]));
+    machine.settle();
+    let file = machine.file(oneke_agent::vnf::haproxy::PATH);
+    assert!(file.contains("vm8_172.20.0.8_6443 172.20.0.8:6443 weight 0"), "{file}");
+    machine.later(10);
+    machine.told(service(vec![leaving(8), leaving(9)]));
+    machine.settle();
+    let file = machine.file(oneke_agent::vnf::haproxy::PATH);
+    assert!(!file.contains("weight 0"), "{file}");
 }
 
 /// Masters come, go and are lied about at random; a master that lives and offers is never missing once it was seen.
