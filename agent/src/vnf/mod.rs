@@ -222,11 +222,22 @@ fn addresses(config: &Config, facts: &Facts, names: &Names, real_servers: &InFor
     }
     raise_floating(config, facts, names, links, &content, decision);
     let standing = daemons::keep_running(keepalived::UNIT, &content, Load::Reload, facts, decision);
+    decision.conditions.push(served(config, facts, links, &content, &standing));
+}
+
+/// What Keepalived does with its file.
+fn served(
+    config: &Config,
+    facts: &Facts,
+    links: &[Link],
+    content: &Content,
+    standing: &Standing,
+) -> Condition {
+    let (kind, vrrp) = ("AddressesConfigured", &config.vnf.vrrp);
     let is_started = matches!(standing, Standing::Serving | Standing::Failed);
     let lacks_ipvs = facts.sysctls.get(lvs::PARAMETER).is_some_and(Observed::is_absent);
     if is_started && lacks_ipvs && content.as_str().contains("\nvirtual_server ") {
-        decision.conditions.push(Condition::unmet(kind, "KernelLacksIpvs", lvs::KERNEL_LACKS_IT));
-        return;
+        return Condition::unmet(kind, "KernelLacksIpvs", lvs::KERNEL_LACKS_IT);
     }
     let held = held(vrrp, links);
     let serving = match (held.is_empty(), vrrp.instances.iter().all(|instance| instance.vips.is_empty())) {
@@ -234,7 +245,7 @@ fn addresses(config: &Config, facts: &Facts, names: &Names, real_servers: &InFor
         (true, false) => "standing by: another vnf VM holds the virtual addresses".to_owned(),
         (false, _) => format!("this VM holds {}", held.join(", ")),
     };
-    decision.conditions.push(standing.condition(kind, keepalived::UNIT, serving));
+    standing.condition(kind, keepalived::UNIT, serving)
 }
 
 /// Its unit asks for no more than the file: what was switched off is retired with the translation.

@@ -31,10 +31,14 @@ fn state(instance: &Instance, links: &[Link]) -> VrrpState {
         return VrrpState::Master;
     }
     match links.iter().find(|link| link.name == instance.interface) {
-        Some(link) if link.running => VrrpState::Backup,
-        // Keepalived itself puts an instance into FAULT when its interface is down or gone.
+        Some(link) if link.running && speaks(link) => VrrpState::Backup,
+        // Keepalived itself puts an instance into FAULT when its interface is down or gone, or has no IPv4 address.
         Some(_) | None => VrrpState::Fault,
     }
+}
+
+fn speaks(link: &Link) -> bool {
+    link.addresses.iter().any(|(ip, _)| ip.is_ipv4())
 }
 
 /// Reads names, interfaces and virtual addresses; everything else is skipped.
@@ -133,5 +137,6 @@ vrrp_instance ETH1 {
         check(&[link("eth0", true, "10.0.0.7"), eth1.clone()], Backup, Backup);
         check(&[link("eth0", false, "10.0.0.2"), eth1], Fault, Backup);
         check(&[link("eth0", true, "10.0.0.2")], Backup, Fault);
+        check(&[link("eth0", true, "fe80::1")], Fault, Fault);
     }
 }

@@ -82,10 +82,11 @@ fn tell_stray(reader: &mut Reader<'_>, name: &str, nic: &Nic, ip: Ipv4Addr) {
     }
 }
 
-/// A NIC of which the context says nothing but virtual addresses can be meant (a NIC that carries nothing else).
+/// A NIC of which the context says nothing but virtual addresses can be meant (a NIC that carries nothing else). Without
+/// a role the context may be a node's, which knows the addresses of networks that it is not in.
 fn tell_lost(reader: &mut Reader<'_>, nic: &Nic) {
     let prefix = format!("ETH{}_", nic.index);
-    if reader.vars().with_prefix(&prefix).next().is_some() {
+    if reader.role().is_none() || reader.vars().with_prefix(&prefix).next().is_some() {
         return;
     }
     for (n, ip, _) in &nic.vips {

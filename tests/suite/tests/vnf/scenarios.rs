@@ -152,6 +152,18 @@ fn an_address_follows_its_newest_vm() {
 }
 
 #[test]
+fn a_digest_that_knows_the_older_vm_does_not_give_it_the_address_back() {
+    let mut machine = serving();
+    let before = digest_of(&machine, None, &service(vec![master(8), master(9), master(10)]));
+    after(&mut machine, service(vec![master(8), master(10), offering(12, "172.20.0.9", "6443")]));
+    // The agent was restarted, and has nothing but the digest.
+    machine.facts.service = oneke_agent::facts::Reading::default();
+    write_digest(&mut machine, &before);
+    machine.settle();
+    assert_eq!(machine.servers(), [ALL[0], "vm12_172.20.0.9_6443", ALL[2]]);
+}
+
+#[test]
 fn a_silent_onegate_changes_nothing_for_a_day() {
     let mut machine = serving();
     let fault = Fault { kind: FaultKind::Timeout, message: "no answer".into(), since: machine.facts.now };

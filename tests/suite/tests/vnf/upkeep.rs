@@ -3,7 +3,7 @@
 use oneke_agent::facts::{Active, Observed};
 use oneke_agent::plan::{Effect, Status};
 
-use super::machine::status;
+use super::machine::{status, vm_of_role};
 use super::scenarios::{CONTEXT, machine, machine_of, master, service, serving};
 
 #[test]
@@ -82,7 +82,9 @@ fn a_lost_nic_is_told() {
 fn forwarding_comes_back_after_somebody_set_it_for_all() {
     let mut machine = serving();
     machine.apply(&Effect::SetSysctl { key: "net.ipv4.conf.all.forwarding".into(), value: "1".into() });
-    machine.settle();
+    // In one pass: nothing may stop forwarding until the next.
+    machine.decide().effects.iter().for_each(|effect| machine.apply(effect));
+    assert_eq!(machine.decide().effects, []);
     for (nic, value) in [("all", "0"), ("eth0", "1"), ("eth1", "1")] {
         let key = format!("net.ipv4.conf.{nic}.forwarding");
         assert_eq!(machine.facts.sysctls[&key], Observed::Known(value.into()), "{key}");
@@ -122,6 +124,28 @@ fn a_balancer_that_moved_forgets_its_old_servers() {
     machine.facts = facts;
     machine.settle();
     assert!(machine.servers().is_empty(), "masters that offer to port 6443 do not serve 7443");
+}
+
+#[test]
+fn servers_of_a_new_balancer_come_with_it() {
+    let facts = serving().facts.clone();
+    let second = "ONEAPP_VNF_HAPROXY_LB2_IP='<ETH0_EP0>' ONEAPP_VNF_HAPROXY_LB2_PORT='443'\n";
+    let mut machine = machine_of(&format!("{CONTEXT}{second}"));
+    machine.facts = facts;
+    let mut worker = vm_of_role("worker", 20);
+    for (setting, value) in
+        [("IP", "<ETH0_EP0>"), ("PORT", "443"), ("SERVER_HOST", "172.20.0.20"), ("SERVER_PORT", "32443")]
+    {
+        let attributes = worker.attributes.as_mut().expect("a VM of a role has attributes");
+        attributes.insert(format!("ONEGATE_HAPROXY_LB2_{setting}"), value.to_owned());
+    }
+    machine.later(30);
+    machine.told(service(vec![master(8), master(9), master(10), worker]));
+    machine.settle();
+    // HAProxy would refuse a server of a backend that it does not run yet.
+    let expected = ["write /etc/haproxy/haproxy.cfg (mode 0644)", "reload haproxy.service"];
+    assert_eq!(of_haproxy(&machine), expected);
+    assert!(machine.running().servers.contains_key("lb2/vm20_172.20.0.20_32443"));
 }
 
 /// What concerns HAProxy among what was done.
