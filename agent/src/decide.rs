@@ -118,7 +118,14 @@ fn farewell(config: &Config, facts: &Facts) -> Decision {
 /// After a power cycle a vnf VM knows itself without OneGate; a node pins more, and when it joins.
 fn pin_vnf(config: &Config, facts: &Facts, decision: &mut Decision) {
     let Some(vm) = config.vm.filter(|_| Identity::observed(facts).is_absent()) else { return };
-    let identity = Identity { vm, service: config.service, role: Role::Vnf, node_name: None, node_ip: None };
+    let identity = Identity {
+        vm,
+        service: config.service,
+        role: Role::Vnf,
+        node_name: None,
+        node_ip: None,
+        adopted: false,
+    };
     decision.effects.push(identity.pin());
 }
 

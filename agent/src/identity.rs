@@ -31,6 +31,9 @@ pub struct Identity {
     /// Its address in the cluster; nodes only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_ip: Option<IpAddr>,
+    /// The old appliance configured it: it keeps its name, and its files are left alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
 }
 
 impl Identity {

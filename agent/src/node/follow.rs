@@ -49,7 +49,7 @@ fn run_of(unit: &str) -> String {
 /// Writes what differs, and says what it needs.
 pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     // What another agent wrote is not ours to rewrite; and without OneGate the node's outer addresses are not known.
-    let ours = matches!(Identity::observed(node.facts), Observed::Known(Ok(_)));
+    let ours = matches!(Identity::observed(node.facts), Observed::Known(Ok(identity)) if !identity.adopted);
     if !ours || !node.config.node.follow_context || node.facts.me.last.known().is_none() {
         return;
     }
@@ -218,6 +218,7 @@ mod tests {
                 role: Role::Master,
                 node_name: Some(pinned.name.clone()),
                 node_ip: Some(pinned.ip),
+                adopted: false,
             };
             let Effect::WriteFile(file) = identity.pin() else { panic!("it is a file") };
             let written = files::rke2(&config, &Role::Master, &pinned, entry, &fixture::shape(3, 2, 0));

@@ -461,4 +461,39 @@ mod tests {
         assert_eq!(announced(Some("1"), told.clone()), None);
         assert!(announced(Some("0"), told).is_some());
     }
+
+    /// Whoever has the server token controls the cluster: no worker's ticket may hold it.
+    #[test]
+    fn only_masters_get_the_server_token() {
+        let (config, mut facts) = (fixture::config(), Facts::default());
+        let file = |text: &str| Observed::Known(File { mode: 0o600, content: Secret::new(text) });
+        facts.files.insert(SERVER_TOKEN.into(), file("K10x::server:x"));
+        facts.files.insert(AGENT_TOKEN.into(), file("K10x::node:x"));
+        facts.files.insert(super::super::CONFIG.into(), file("cni: [cilium]\n"));
+        facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
+        let vm = Vm {
+            id: VmId(50),
+            name: String::new(),
+            state: 3,
+            lcm_state: 3,
+            attributes: Some(BTreeMap::new()),
+            nics: vec![],
+        };
+        for (role, user, cni) in [
+            (Role::Master, "server", Some("cilium")),
+            (Role::Storage, "node", None),
+            (fixture::worker(), "node", None),
+        ] {
+            let joiner = Joiner { vm: &vm, role: role.clone(), key: &key(50).public(), answer: None };
+            let effect = seal(&node, &OnDisk::default(), &joiner, &hash(), &mut [5; 32]).unwrap();
+            let Effect::Publish { attributes, .. } = effect else { panic!("{effect}") };
+            let value = attributes.values().next().unwrap().as_str();
+            let Body::Sealed(sealed) = Answer::parse(value).unwrap().body else { panic!("{value}") };
+            let to = ticket::binding(7, VmId(50), &role, &hash());
+            let ticket = Ticket::parse(&crate::seal::open(&key(50), &to, sealed).unwrap()).unwrap();
+            assert_eq!(ticket.token, Secret::new(format!("K10x::{user}:x")), "{role}");
+            assert_eq!(ticket.critical.get("cni").map(String::as_str), cni, "{role}");
+        }
+    }
 }

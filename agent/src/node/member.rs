@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::facts::Observed;
+use crate::identity::Identity;
 use crate::plan::{Condition, Decision, Effect};
 use crate::service::{Role, names};
 
@@ -24,6 +25,7 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
         "Member",
         format!("this node is {} in the cluster", node.name),
     ));
+    adopt(node, decision);
     enable(node, decision);
     node.keep_running(decision);
     follow::decide(node, disk, decision);
@@ -43,6 +45,21 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
         lead::decide(node, disk, decision);
         // Last: whatever is wrong with it holds up nothing else.
         kubeconfig::publish(node, decision);
+    }
+}
+
+/// A node that the old appliance has joined is pinned as what it is.
+fn adopt(node: &Node<'_>, decision: &mut Decision) {
+    if Identity::observed(node.facts).is_absent() {
+        let identity = Identity {
+            vm: node.vm,
+            service: Some(node.service),
+            role: node.role.clone(),
+            node_name: Some(node.name.clone()),
+            node_ip: Some(node.ip),
+            adopted: true,
+        };
+        decision.effects.push(identity.pin());
     }
 }
 
@@ -232,6 +249,36 @@ mod tests {
         let told = r#","ONEGATE_HAPROXY_LB1_SERVER_WEIGHT":"0""#;
         assert_eq!(share(3, told).as_deref(), Some("1"), "it is back");
         assert_eq!(share(3, &told.replace('0', "7")), None, "the operator's");
+    }
+
+    #[test]
+    fn a_node_of_the_old_appliance_keeps_its_name_and_starts_by_itself() {
+        let (config, mut facts) = (fixture::config(), Facts::default());
+        facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        let old = "node-name: oneke-ip-172-20-0-100\ntoken: K10x::server:y\ncni: [cilium]\n";
+        let file = crate::facts::File { mode: 0o600, content: crate::plan::Secret::new(old) };
+        facts.files.insert(super::super::CONFIG.into(), Observed::Known(file));
+        let active = crate::facts::Active::Active;
+        let unit =
+            crate::facts::Unit { active, enabled: false, restarts: 0, status: String::new(), loaded: None };
+        facts.units.insert("rke2-server.service".into(), Observed::Known(unit));
+        let pass = |facts: &Facts| {
+            let node = Node::of(&config, facts, &Role::Master).map_err(|why| why.message).unwrap();
+            assert_eq!(node.name, "oneke-ip-172-20-0-100");
+            let mut decision = Decision::default();
+            decide(&node, &super::super::files::on_disk(old).unwrap(), &mut decision);
+            decision.effects
+        };
+        let effects = pass(&facts);
+        let [Effect::WriteFile(pinned), Effect::EnableUnit(_)] = &effects[..] else { panic!("{effects:?}") };
+        assert!(pinned.content.as_str().contains("node_name = \"oneke-ip-172-20-0-100\""), "{pinned:?}");
+        assert!(pinned.content.as_str().contains("adopted = true"), "{pinned:?}");
+        let content = crate::plan::Secret::new(pinned.content.as_str());
+        let there = crate::facts::File { mode: pinned.mode, content };
+        facts.files.insert(crate::identity::PATH.into(), Observed::Known(there));
+        let me = r#"{"VM":{"ID":"42","STATE":"3","LCM_STATE":"3","USER_TEMPLATE":{},"TEMPLATE":{"NIC":[]}}}"#;
+        facts.me = crate::facts::Reading::of(crate::service::Vm::from_json(me).unwrap(), facts.now);
+        assert_eq!(pass(&facts).len(), 1, "its files are left alone");
     }
 
     #[test]

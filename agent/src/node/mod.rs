@@ -159,7 +159,10 @@ impl<'a> Node<'a> {
             None => address::nic(config, nics)?.ip.map(IpAddr::V4).ok_or_else(|| missing("an ETHx_IP"))?,
         };
         let second_ip = address::second_ip(config, ip, nics);
-        let name = pinned.and_then(|p| p.node_name).unwrap_or_else(|| node_name(service, role, vm));
+        // What another agent configured keeps its name: a Node cannot be renamed.
+        let named = || files::on_disk(facts.file(CONFIG).known()?.content.expose()).ok()?.node_name;
+        let name = pinned.and_then(|p| p.node_name).or_else(named);
+        let name = name.unwrap_or_else(|| node_name(service, role, vm));
         Ok(Self { config, facts, role, vm, service, name, ip, second_ip })
     }
 

@@ -128,6 +128,7 @@ fn configure(node: &Node<'_>, entry: &files::Entry, decision: &mut Decision) {
         role: node.role.clone(),
         node_name: Some(node.name.clone()),
         node_ip: Some(node.ip),
+        adopted: false,
     };
     if !matches!(Identity::observed(node.facts), Observed::Known(Ok(pinned)) if pinned == identity) {
         decision.effects.push(identity.pin());
@@ -295,6 +296,19 @@ mod tests {
     use super::super::files::fixture;
     use super::*;
     use crate::facts::Facts;
+
+    #[test]
+    fn nobody_joins_another_cluster_than_the_tokens() {
+        let (config, mut facts) = (fixture::config(), Facts::default());
+        facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        facts.supervisor = Observed::Known("b".repeat(64));
+        let node = Node::of(&config, &facts, &Role::Storage).map_err(|why| why.message).unwrap();
+        let token = |ca: &str| Secret::new(format!("K10{}::node:x", ca.repeat(64)));
+        let reason =
+            |ca: &str| reachable(&node, "a.b:9345", &token(ca)).map_err(|condition| condition.reason);
+        assert_eq!(reason("a"), Err("OtherCluster".into()));
+        assert_eq!(reason("b"), Ok(()));
+    }
 
     #[test]
     fn a_master_with_other_settings_than_the_clusters_waits_until_they_are_corrected() {
