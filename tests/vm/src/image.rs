@@ -75,14 +75,13 @@ pub fn make() -> Result<Image> {
 fn bootstrap(base: &Path) -> Result<()> {
     let unfinished = base.with_extension("new.tar").display().to_string();
     let include = format!("--include={PACKAGES}");
-    let mut argv = vec!["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=tar", &include];
-    argv.extend(
-        ["man", "doc", "locale"].map(|kind| match kind {
-            "man" => "--dpkgopt=path-exclude=/usr/share/man/*",
-            "doc" => "--dpkgopt=path-exclude=/usr/share/doc/*",
-            _ => "--dpkgopt=path-exclude=/usr/share/locale/*",
-        }),
-    );
+    let mut argv =
+        vec!["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=tar", &include];
+    argv.extend(["man", "doc", "locale"].map(|kind| match kind {
+        "man" => "--dpkgopt=path-exclude=/usr/share/man/*",
+        "doc" => "--dpkgopt=path-exclude=/usr/share/doc/*",
+        _ => "--dpkgopt=path-exclude=/usr/share/locale/*",
+    }));
     run(&[&argv[..], &["bookworm", &unfinished]].concat()).context("could not make the base system")?;
     fs::rename(&unfinished, base).context("could not put the base in its place")
 }
@@ -119,7 +118,9 @@ fn is_newest(root: &Path) -> Result<bool> {
     let own = std::env::current_exe().context("could not find our own program")?;
     let Ok(made) = fs::metadata(root).and_then(|root| root.modified()) else { return Ok(false) };
     let programs = ["oneke-vm", "oneke-agent", "appliance-build"].map(|name| own.with_file_name(name));
-    let older = |program: &PathBuf| fs::metadata(program).and_then(|program| program.modified()).is_ok_and(|time| time < made);
+    let older = |program: &PathBuf| {
+        fs::metadata(program).and_then(|program| program.modified()).is_ok_and(|time| time < made)
+    };
     Ok(programs.iter().all(older))
 }
 

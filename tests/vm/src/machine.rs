@@ -20,7 +20,7 @@ use crate::image::{Image, PLACE};
 /// Until a machine answers; emulated ones take 20 s to a minute each on a busy host.
 const BOOT: Duration = Duration::from_secs(240);
 /// Until something comes about in a machine that runs.
-pub const SOON: Duration = Duration::from_secs(120);
+pub const SOON: Duration = Duration::from_secs(240);
 
 /// A data disk: a sparse raw file.
 #[derive(Clone, Debug)]
@@ -72,7 +72,8 @@ impl Machine {
     /// # Errors
     /// When a tool fails.
     pub fn give_context(&self, context: &str) -> Result<()> {
-        fs::write(self.directory.join("context/context.sh"), context).context("could not write context.sh")?;
+        fs::write(self.directory.join("context/context.sh"), context)
+            .context("could not write context.sh")?;
         let (iso, files) = (self.file("context.iso"), self.file("context"));
         run(&["genisoimage", "-quiet", "-o", &iso, "-V", "CONTEXT", "-J", "-R", &files]).map(drop)
     }
@@ -100,7 +101,9 @@ impl Machine {
         ensure!(self.running.is_none(), "the machine runs already");
         let began = Instant::now();
         let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args("-accel tcg,thread=multi,tb-size=256 -cpu max -smp 2 -m 640 -nodefaults -display none".split(' '));
+        qemu.args(
+            "-accel tcg,thread=multi,tb-size=256 -cpu max -smp 2 -m 640 -nodefaults -display none".split(' '),
+        );
         qemu.arg("-kernel").arg(&self.image.kernel).arg("-initrd").arg(&self.image.initrd);
         qemu.args(["-append", &format!("root=LABEL=root rw console=ttyS0 net.ifnames=0 {kernel}")]);
         for port in ["shell", "control"] {
@@ -200,7 +203,12 @@ impl Machine {
     ///
     /// # Errors
     /// When that does not come about; the last answer is told.
-    pub fn until(&mut self, limit: Duration, command: &str, wanted: impl Fn(&str) -> bool) -> Result<Duration> {
+    pub fn until(
+        &mut self,
+        limit: Duration,
+        command: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Duration> {
         let began = Instant::now();
         loop {
             let (_, text) = self.try_ask(command)?;
@@ -274,7 +282,8 @@ impl Machine {
     /// When QEMU refuses.
     pub fn plug(&mut self, disk: &Disk) -> Result<()> {
         let file = disk.file.display().to_string();
-        let node = json!({"driver": "raw", "node-name": "plugged", "file": {"driver": "file", "filename": file}});
+        let node =
+            json!({"driver": "raw", "node-name": "plugged", "file": {"driver": "file", "filename": file}});
         self.control("blockdev-add", &node)?;
         let mut device = json!({"driver": "virtio-blk-pci", "id": "plugged", "drive": "plugged"});
         if let Some(serial) = disk.serial {
@@ -324,7 +333,9 @@ impl Machine {
         let mut text = self.ask("systemctl --failed --no-legend --plain")?;
         let journal = "journalctl -b --no-pager -q -o short-monotonic";
         // An emulated machine on a busy host is slow beyond every time-out of ours; what was tried is tried again.
-        let warnings = format!("{journal} -p warning -u 'oneke-*' -u '*.mount' | grep -v 'did not answer within' || true");
+        let warnings = format!(
+            "{journal} -p warning -u 'oneke-*' -u '*.mount' | grep -v 'did not answer within' || true"
+        );
         let units = self.ask(&warnings)?;
         let denied = self.ask(&format!("{journal} -k | grep -iE 'type=1326|denied|sigsys' || true"))?;
         write!(text, "\n{units}\n{denied}")?;

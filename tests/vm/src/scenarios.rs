@@ -50,7 +50,10 @@ fn storage(image: &Image) -> Result<()> {
     machine.ask("rm -r /etc/systemd/system/oneke-agent.service.d && systemctl daemon-reload && systemctl start oneke-agent")?;
     machine.until(SOON, LONGHORN, |text| text.ends_with("1018M") || text.ends_with("1G"))?;
     seen(&format!("a disk twice as large: {}", machine.ask(LONGHORN)?));
-    ensure!(machine.ask("findmnt -no UUID /var/lib/longhorn; cat /var/lib/longhorn/file")? == format!("{uuid}\nkept"));
+    ensure!(
+        machine.ask("findmnt -no UUID /var/lib/longhorn; cat /var/lib/longhorn/file")?
+            == format!("{uuid}\nkept")
+    );
     formatted(&mut machine, 0)?;
     machine.until_condition(SOON, "StorageMounted", "True Mounted")?;
     seen(&format!("ACPI shutdown in {:.1?}", machine.power_off()?));
@@ -62,14 +65,18 @@ fn storage(image: &Image) -> Result<()> {
     ensure!(machine.condition("StorageMounted")?.starts_with("False DiskMissing"));
     machine.plug(&disk)?;
     seen(&format!("plugged in: {}", machine.until_condition(SOON, "StorageMounted", "True Mounted")?));
-    ensure!(machine.ask("findmnt -no UUID /var/lib/longhorn; cat /var/lib/longhorn/file")? == format!("{uuid}\nkept"));
+    ensure!(
+        machine.ask("findmnt -no UUID /var/lib/longhorn; cat /var/lib/longhorn/file")?
+            == format!("{uuid}\nkept")
+    );
     formatted(&mut machine, 0)?;
     machine.power_off().map(drop)
 }
 
 /// How often a format job ran in this boot.
 fn formatted(machine: &mut Machine, times: usize) -> Result<()> {
-    let journal = machine.ask("journalctl -b -q --no-pager -o cat -u 'oneke-format@*' | grep -c ^Starting || true")?;
+    let journal =
+        machine.ask("journalctl -b -q --no-pager -o cat -u 'oneke-format@*' | grep -c ^Starting || true")?;
     ensure!(journal == times.to_string(), "formatted {journal} times, expected {times}");
     Ok(())
 }
@@ -103,7 +110,9 @@ fn selectors(image: &Image) -> Result<()> {
     ]);
     let mut machine = Machine::new("selectors", image, &context)?;
     let mut disks = Vec::new();
-    for (name, serial) in [("data", None), ("etcd", Some("41-3")), ("rancher", Some("rancher-1")), ("images", Some("images"))] {
+    for (name, serial) in
+        [("data", None), ("etcd", Some("41-3")), ("rancher", Some("rancher-1")), ("images", Some("images"))]
+    {
         disks.push(machine.disk(name, serial, 512)?);
     }
     seen(&format!("up in {:.0?}", machine.power_on(&disks, MASTER)?));
@@ -124,7 +133,8 @@ fn selectors(image: &Image) -> Result<()> {
         run(&["qemu-img", "resize", "-q", "-f", "raw", &disk.file.display().to_string(), "1G"])?;
     }
     // The kernel's names change as well; the mounts go by UUID, the records by serial number or place.
-    let turned: Vec<Disk> = [3, 2, 1, 0].into_iter().filter_map(|index: usize| disks.get(index).cloned()).collect();
+    let turned: Vec<Disk> =
+        [3, 2, 1, 0].into_iter().filter_map(|index: usize| disks.get(index).cloned()).collect();
     machine.power_on(&turned, MASTER)?;
     for kind in kinds {
         seen(&format!("{kind} {}", machine.until_condition(SOON, kind, "True Mounted")?));
@@ -132,7 +142,9 @@ fn selectors(image: &Image) -> Result<()> {
     let expected = "/dev/vdc ext4\n/dev/vdd ext4\n/dev/vdb ext4\n/dev/vde ext4";
     ensure!(machine.ask(devices)? == expected, "{}", machine.ask(devices)?);
     let sizes = "findmnt -bno SIZE --real -t ext4 | sort -n | head -4 | tail -1; lsblk -bno FSSIZE /dev/vdb /dev/vdc /dev/vdd /dev/vde";
-    machine.until(SOON, sizes, |text| text.lines().skip(1).all(|size| size.trim().parse().is_ok_and(|size: u64| size > 900 << 20)))?;
+    machine.until(SOON, sizes, |text| {
+        text.lines().skip(1).all(|size| size.trim().parse().is_ok_and(|size: u64| size > 900 << 20))
+    })?;
     seen(&machine.ask("findmnt -t ext4 -no SOURCE,TARGET,SIZE")?);
     formatted(&mut machine, 0)?;
     machine.power_off().map(drop)
@@ -149,7 +161,8 @@ fn power(image: &Image) -> Result<()> {
         let mut disk = machine.disk("data", Some("41-2"), 8192)?;
         disk.slow = Some(1 << 20);
         machine.power_on(&[disk.clone()], STORAGE)?;
-        machine.until(SOON, "cat /var/lib/oneke-agent/disks/storage.toml", |text| text.contains("\"begun\""))?;
+        machine
+            .until(SOON, "cat /var/lib/oneke-agent/disks/storage.toml", |text| text.contains("\"begun\""))?;
         machine.until(SOON, "pgrep -a mkfs || true", |text| text.contains(filesystem))?;
         // Some of it is on the disk.
         machine.until(SOON, "awk '{print $7}' /sys/block/vdb/stat", |text| {
