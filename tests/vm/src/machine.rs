@@ -20,7 +20,7 @@ use crate::image::{Image, PLACE};
 /// Until a machine answers; emulated ones take 20 s to a minute each on a busy host.
 const BOOT: Duration = Duration::from_secs(240);
 /// Until something comes about in a machine that runs.
-pub const SOON: Duration = Duration::from_secs(120);
+pub const SOON: Duration = Duration::from_secs(240);
 
 /// A data disk: a sparse raw file.
 #[derive(Clone, Debug)]
@@ -334,7 +334,7 @@ impl Machine {
         let journal = "journalctl -b --no-pager -q -o short-monotonic";
         // An emulated machine on a busy host is slow beyond every time-out of ours; what was tried is tried again.
         let warnings = format!(
-            "{journal} -p warning -u 'oneke-*' -u '*.mount' | grep -v 'did not answer within' || true"
+            "{journal} -p warning | grep -E 'oneke-|[.]mount' | grep -v 'did not answer within' || true"
         );
         let units = self.ask(&warnings)?;
         let denied = self.ask(&format!("{journal} -k | grep -iE 'type=1326|denied|sigsys' || true"))?;
