@@ -184,6 +184,8 @@ pub fn router_template() -> VmTemplate {
         ("ONEAPP_VNF_HAPROXY_ONEGATE_ENABLED", "YES"),
         ("ONEAPP_VNF_HAPROXY_LB1_IP", "<ETH0_EP0>"),
         ("ONEAPP_VNF_HAPROXY_LB1_PORT", "6443"),
+        // The plain VMs behind it speak no TLS, as the API would.
+        ("ONEAPP_VNF_HAPROXY_LB1_CHECK", "TCP"),
     ])
 }
 

@@ -20,7 +20,7 @@ use crate::backends::{self, Behind, Place, offer};
 use crate::lab::Lab;
 use crate::probe::{Attempt, Probe, Question};
 use crate::service::{Scene, Size};
-use crate::story;
+use crate::{router, story};
 
 /// What is measured.
 #[derive(Clone, Debug, Subcommand)]
@@ -41,6 +41,8 @@ pub enum What {
     Lies(lies::Options),
     /// How long each topology takes to RUNNING.
     Topologies(topologies::Options),
+    /// How soon a virtual router serves the VMs behind it, and takes over.
+    Router,
     /// All of them, as long as they take: about two hours.
     All,
 }
@@ -57,6 +59,7 @@ pub fn run(what: What) -> Result<()> {
         What::Churn(options) => Lab::during(&stage(), |lab| churn::measure(lab, &options)),
         What::Lies(options) => Lab::during(&stage(), |lab| lies::measure(lab, &options)),
         What::Topologies(options) => topologies::measure(&options),
+        What::Router => router::play(),
         What::All => {
             let size = Size { vnf: 2, masters: 3, workers: 2, storage: 1 };
             Lab::during(&Scene::of(size), |lab| ready::measure(lab, &size))?;
@@ -66,7 +69,8 @@ pub fn run(what: What) -> Result<()> {
                 churn::measure(lab, &churn::Options::default())?;
                 lies::measure(lab, &lies::Options::default())
             })?;
-            topologies::measure(&topologies::Options::default())
+            topologies::measure(&topologies::Options::default())?;
+            router::play()
         }
     }
 }
