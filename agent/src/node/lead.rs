@@ -70,7 +70,9 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
         tell_backends(node, service, decision);
     }
     if let Some((joiners, cluster)) = joiners {
-        answer(node, disk, &joiners, &cluster, decision);
+        // What an answer lacks may be the one master that is on its way.
+        let masters = if whole { MASTERS_AT_ONCE } else { 0 };
+        answer(node, disk, &joiners, &cluster, masters, decision);
     }
 }
 
@@ -140,13 +142,20 @@ fn hold(node: &Node<'_>, decision: &mut Decision) -> bool {
 
 /// Answers joiners in the service's own order: tickets to as many as may be on their way, masters and others apart; to
 /// the rest their places, once and again when they are half way.
-fn answer(node: &Node<'_>, disk: &OnDisk, joiners: &[Joiner<'_>], cluster: &str, decision: &mut Decision) {
+fn answer(
+    node: &Node<'_>,
+    disk: &OnDisk,
+    joiners: &[Joiner<'_>],
+    cluster: &str,
+    masters: usize,
+    decision: &mut Decision,
+) {
     let Some(mut entropy) = crate::seal::bytes_of_hex(&node.facts.entropy).map(|bytes| *bytes) else {
         return;
     };
     let batch = usize::try_from(node.config.node.join_batch).unwrap_or(usize::MAX);
     let (mut tickets, mut places) = (Vec::new(), Vec::new());
-    for (master, most) in [(true, MASTERS_AT_ONCE), (false, batch)] {
+    for (master, most) in [(true, masters), (false, batch)] {
         let kind = || joiners.iter().filter(|joiner| joiner.is_master() == master);
         let on_their_way = kind().filter(|joiner| joiner.is_on_its_way(node.facts.wall)).count();
         let asking: Vec<&Joiner<'_>> = kind().filter(|joiner| joiner.asks()).collect();
@@ -180,17 +189,19 @@ struct Joiner<'a> {
     key: &'a str,
     /// To this key, for this cluster.
     answer: Option<Answer<'a>>,
+    /// It runs, and is to stay.
+    is_there: bool,
 }
 
 impl<'a> Joiner<'a> {
     fn of(role: &str, vm: &'a Vm, cluster: &str) -> Option<Self> {
         let role = Role::from(role.to_owned());
-        let there = role.is_node() && vm.state == 3 && !vm.is_leaving();
-        let key = vm.attribute(names::JOIN_KEY).filter(|key| *key != names::NONE && there)?;
+        let is_there = vm.state == 3 && !vm.is_leaving();
+        let key = vm.attribute(names::JOIN_KEY).filter(|key| *key != names::NONE && role.is_node())?;
         let answer = vm.attribute(names::JOIN_TICKET).and_then(Answer::parse);
         let answer = answer.filter(|answer| answer.is_to(key) && answer.cluster == cluster);
-        let joiner = Self { vm, role, key, answer };
-        let joined = !joiner.asks() && vm.attribute(names::CLUSTER) == Some(cluster);
+        let joiner = Self { vm, role, key, answer, is_there };
+        let joined = joiner.has_ticket() && vm.attribute(names::CLUSTER) == Some(cluster);
         (!joined).then_some(joiner)
     }
 
@@ -198,14 +209,19 @@ impl<'a> Joiner<'a> {
         self.role == Role::Master
     }
 
-    /// It has no ticket yet.
-    fn asks(&self) -> bool {
-        !matches!(self.answer, Some(Answer { body: Body::Sealed(_), .. }))
+    fn has_ticket(&self) -> bool {
+        matches!(self.answer, Some(Answer { body: Body::Sealed(_), .. }))
     }
 
-    /// It has one, and not for too long. Clocks of two masters differ: a time to come is as good as its distance.
+    /// It has no ticket yet.
+    fn asks(&self) -> bool {
+        self.is_there && !self.has_ticket()
+    }
+
+    /// It has one, and not for too long; also if it does not run now, as an etcd member that has not learnt everything yet
+    /// is one all the same. Clocks of two masters differ: a time to come is as good as its distance.
     fn is_on_its_way(&self, wall: u64) -> bool {
-        let since = self.answer.filter(|_| !self.asks()).map(|answer| answer.at.abs_diff(wall));
+        let since = self.answer.filter(|_| self.has_ticket()).map(|answer| answer.at.abs_diff(wall));
         since.is_some_and(|since| since <= PLACE_HELD.as_secs())
     }
 
@@ -485,7 +501,8 @@ mod tests {
             (Role::Storage, "node", None),
             (fixture::worker(), "node", None),
         ] {
-            let joiner = Joiner { vm: &vm, role: role.clone(), key: &key(50).public(), answer: None };
+            let public = key(50).public();
+            let joiner = Joiner { vm: &vm, role: role.clone(), key: &public, answer: None, is_there: true };
             let effect = seal(&node, &OnDisk::default(), &joiner, &hash(), &mut [5; 32]).unwrap();
             let Effect::Publish { attributes, .. } = effect else { panic!("{effect}") };
             let value = attributes.values().next().unwrap().as_str();

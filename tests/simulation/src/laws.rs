@@ -43,6 +43,14 @@ impl Universe {
         }
     }
 
+    /// Masters join one after another: etcd refuses a second learner, and RKE2's start fails. Nobody gives out turns where
+    /// the tokens are plain.
+    pub fn check_learners(&mut self, vm: VmId, learner: Option<VmId>, now: Duration) {
+        if let Some(other) = learner.filter(|_| !self.has_plain_tokens(vm)) {
+            self.violate(now, format!("etcd: VM {vm} is to join while VM {other} is a learner"));
+        }
+    }
+
     /// Invariant 3: READY=YES only on proof, and no other text that opens the gate.
     pub fn check_publication(&mut self, vm: VmId, body: &[u8], now: Duration) {
         let body = String::from_utf8_lossy(body);
@@ -62,11 +70,13 @@ impl Universe {
         }
         let secret =
             self.clusters.iter().any(|c| body.contains(&c.server_token) || body.contains(&c.agent_token));
-        let plain =
-            self.machines.get(&vm).is_some_and(|m| m.context.contains("ONEAPP_K8S_TOKEN_MODE='plain'"));
-        if secret && !plain {
+        if secret && !self.has_plain_tokens(vm) {
             self.violate(now, format!("8: VM {vm} publishes a token in clear"));
         }
+    }
+
+    fn has_plain_tokens(&self, vm: VmId) -> bool {
+        self.machines.get(&vm).is_some_and(|m| m.context.contains("ONEAPP_K8S_TOKEN_MODE='plain'"))
     }
 
     /// Invariant 2: what was READY starts at boot by itself, without an agent and a cloud.

@@ -112,7 +112,9 @@ impl Universe {
             return self.fail(vm, now);
         };
         if let Some(cluster) = machine.disk.etcd {
-            if self.quorum(cluster, now) {
+            // A learner's API answers nobody: etcd lets it read nothing until it votes.
+            let votes = self.clusters[cluster].members.get(&vm).is_none_or(|at| *at <= now);
+            if votes && self.quorum(cluster, now) {
                 self.register(vm, cluster, node_name(&config), now);
                 self.set_active(vm, now);
             }
@@ -161,10 +163,11 @@ impl Universe {
         let token = setting(config, "token").unwrap_or_default();
         let Ok(cluster) = self.supervisor(server, now) else { return self.fail(vm, now) };
         let there = &self.clusters[cluster];
-        let learner = there.members.values().any(|at| *at > now);
+        let learner = there.members.iter().find(|(_, at)| **at > now).map(|(vm, _)| *vm);
         let known = there.members.contains_key(&vm);
         let accepted = token == there.server_token && setting(config, "agent-token") == there.agent_setting;
-        if !accepted || learner || known || !self.quorum(cluster, now) {
+        if !accepted || learner.is_some() || known || !self.quorum(cluster, now) {
+            self.check_learners(vm, learner.filter(|_| accepted && !known), now);
             return self.fail(vm, now);
         }
         let votes_at = now + self.pace.promotion;

@@ -145,6 +145,7 @@ impl Node {
             Effect::HoldLease { holder, version } => {
                 self.cluster.hold_lease(holder, version.as_deref()).await?;
             }
+            Effect::AnnotateNode { node, told } => self.cluster.annotate(node, told).await?,
             Effect::LinkUp { .. } => {}
             Effect::StopUnit(_)
             | Effect::RestartUnit(_)
