@@ -30,6 +30,10 @@ const ANSWERS: usize = 16;
 const STEADY: Duration = Duration::from_secs(35);
 /// And while VMs come or go.
 const MOVING: Duration = Duration::from_secs(2);
+/// And when somebody said that there is news, once for each word: a server shall be served within 3 s.
+const NEWS: Duration = Duration::from_millis(200);
+/// The larger the service, the dearer.
+const PER_VM: Duration = Duration::from_millis(20);
 /// Between the discovery that an answer is outdated and the next look.
 const SOON: Duration = Duration::from_millis(50);
 /// An older answer is not acted upon: another master may have led, and known more, since then. OneGate may need up to
@@ -56,7 +60,7 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     let moving = |joiner: &Joiner<'_>| joiner.asks() || joiner.is_on_its_way(node.facts.wall);
     let waiting = joiners.as_ref().is_some_and(|(joiners, _)| joiners.iter().any(moving));
     let news = has_news(service, node);
-    let interval = interval(service, whole && !waiting && !news);
+    let interval = if news { news_after(service) } else { interval(service, whole && !waiting) };
     decision.reads.service = Some(interval);
     // What was read long ago is read at once.
     let age = node.facts.service.age(node.facts.now).filter(|_| news).unwrap_or_default();
@@ -114,7 +118,11 @@ fn interval(service: &Service, settled: bool) -> Duration {
     if settled && matches!(service.state, state::RUNNING | state::WARNING | state::COOLDOWN) {
         return STEADY;
     }
-    MOVING + Duration::from_millis(20).saturating_mul(size(service))
+    MOVING + PER_VM.saturating_mul(size(service))
+}
+
+fn news_after(service: &Service) -> Duration {
+    NEWS + PER_VM.saturating_mul(size(service))
 }
 
 fn size(service: &Service) -> u32 {

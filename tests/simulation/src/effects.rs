@@ -56,6 +56,7 @@ impl Universe {
             Effect::LoadConfig { unit, digest, .. } => machine.load(unit, digest, now),
             Effect::SetServers { changes, .. } => {
                 changes.iter().for_each(|change| machine.haproxy.change(change));
+                machine.note_servers(now);
             }
             Effect::SetSysctl { key, value } => {
                 machine.sysctls.insert(key.clone(), value.clone());

@@ -33,6 +33,8 @@ pub struct Load {
     steady: Part,
     waits: Vec<Wait>,
     joining: Option<Joining>,
+    /// From the moment when OneGate had a VM's offer until its server ran in a vnf's HAProxy, sorted.
+    convergence: Vec<Duration>,
     real: Duration,
 }
 
@@ -102,6 +104,7 @@ async fn live(scenario: &Scenario, steady: Duration) -> Load {
         steady: Part { lasted: steady, counts: after },
         waits: waits(&universe),
         joining: joining(&universe),
+        convergence: convergence(&universe),
         real: Duration::ZERO,
     }
 }
@@ -161,6 +164,20 @@ fn waits(universe: &Universe) -> Vec<Wait> {
         })
     };
     universe.machines.values().filter_map(wait).collect()
+}
+
+fn convergence(universe: &Universe) -> Vec<Duration> {
+    let mut offered: BTreeMap<VmId, Duration> = BTreeMap::new();
+    for request in universe.cloud.ledger().received().iter().filter(|r| r.kind == Kind::OwnWrite) {
+        if let Some(vm) = request.vm.filter(|_| request.body.contains("_SERVER_HOST=")) {
+            offered.entry(VmId(vm.0)).or_insert(request.at);
+        }
+    }
+    let served = universe.machines.values().flat_map(|machine| &machine.served);
+    let mut times: Vec<Duration> =
+        served.filter_map(|(vm, at)| Some(at.saturating_sub(*offered.get(vm)?))).collect();
+    times.sort();
+    times
 }
 
 fn joining(universe: &Universe) -> Option<Joining> {
@@ -274,6 +291,17 @@ impl fmt::Display for Load {
                 f,
                 "meanwhile looks a second, on average and at most: Kubernetes API {:.1} {}, supervisor {:.1} {}",
                 api.0, api.1, supervisor.0, supervisor.1
+            )?;
+        }
+        if let [.., last] = self.convergence.as_slice() {
+            let at = |part: usize| self.convergence[(self.convergence.len() - 1) * part / 100].as_secs_f64();
+            writeln!(
+                f,
+                "seconds from an offer in OneGate to its server in HAProxy: median {:.2}, p99 {:.2}, max {:.2} of {}",
+                at(50),
+                at(99),
+                last.as_secs_f64(),
+                self.convergence.len()
             )?;
         }
         writeln!(f, "{:<44} {:>10} {:>10}", "seconds waited for the agent", "to start", "to tell")?;

@@ -74,6 +74,8 @@ pub struct Machine {
     pub units: BTreeMap<String, Unit>,
     /// What the running HAProxy shows: what was in its file when it was loaded, and what was changed since.
     pub haproxy: HaproxyStats,
+    /// When a server of each VM was first among them.
+    pub served: BTreeMap<VmId, Duration>,
     /// Kernel parameters while it is up.
     pub sysctls: BTreeMap<String, String>,
     /// Its ways out while it is up.
@@ -105,6 +107,7 @@ impl Machine {
             booted: Duration::ZERO,
             units: BTreeMap::new(),
             haproxy: HaproxyStats::default(),
+            served: BTreeMap::new(),
             sysctls: BTreeMap::new(),
             routes: Routes::default(),
             context: String::new(),
@@ -149,6 +152,7 @@ impl Machine {
         }
         let active = if slow { Active::Activating } else { Active::Active };
         self.take_config(name);
+        self.note_servers(now);
         let restarts = self.units.get(name).map_or(0, |unit| unit.restarts);
         self.units.insert(name.into(), Unit { active, since: now, restarts, loaded: None });
     }
@@ -157,8 +161,17 @@ impl Machine {
     pub fn load(&mut self, name: &str, digest: &str, now: Duration) {
         self.start(name, now);
         self.take_config(name);
+        self.note_servers(now);
         if let Some(unit) = self.units.get_mut(name) {
             unit.loaded = Some(digest.into());
+        }
+    }
+
+    /// Remembers when each VM's server was first in the running HAProxy.
+    pub fn note_servers(&mut self, now: Duration) {
+        let vm = |name: &String| name.split_once("/vm")?.1.split_once('_')?.0.parse().ok();
+        for vm in self.haproxy.servers.keys().filter_map(vm) {
+            self.served.entry(VmId(vm)).or_insert(now);
         }
     }
 
