@@ -59,12 +59,16 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     let joiners = cluster_id(node.facts, disk).map(|cluster| (joiners(node, service, &cluster), cluster));
     let moving = |joiner: &Joiner<'_>| joiner.asks() || joiner.is_on_its_way(node.facts.wall);
     let waiting = joiners.as_ref().is_some_and(|(joiners, _)| joiners.iter().any(moving));
-    let news = has_news(service, node);
-    let interval = if news { news_after(service) } else { interval(service, whole && !waiting) };
+    let news = news(service, node);
+    let interval = if news.is_some() { news_after(service) } else { interval(service, whole && !waiting) };
     decision.reads.service = Some(interval);
-    // What was read long ago is read at once.
-    let age = node.facts.service.age(node.facts.now).filter(|_| news).unwrap_or_default();
-    decision.look_again_within(interval.saturating_sub(age).max(SOON));
+    let age = node.facts.service.age(node.facts.now).filter(|_| news.is_some()).unwrap_or_default();
+    decision.look_again_within(match interval.checked_sub(age).filter(|rest| !rest.is_zero()) {
+        Some(rest) => rest,
+        // What was read long ago is read at once; after that OneGate is slow, or silent.
+        None if news.is_some_and(|heard| heard < NEWS) => SOON,
+        None => MOVING,
+    });
     let fresh = FRESH + FRESH_PER_VM.saturating_mul(size(service));
     if node.facts.service.fresh(node.facts.now, fresh).is_none() {
         return;
@@ -87,16 +91,15 @@ fn is_outdated(service: &Service, node: &Node<'_>) -> bool {
     me.is_some_and(|me| service.vms().any(|(_, vm)| vm.id == me.id && !told(vm).eq(told(me))))
 }
 
-/// True if somebody offers something else than the service showed, and said so since it was asked for. One answer is
-/// enough, whatever it says: what an older word and a younger answer disagree about is not asked again.
-fn has_news(service: &Service, node: &Node<'_>) -> bool {
+/// How long ago somebody said last that he offers something else than the service showed, if he did so since it was asked
+/// for. One answer is enough, whatever it says: what an older word and a younger answer disagree about is not asked again.
+fn news(service: &Service, node: &Node<'_>) -> Option<Duration> {
     let younger = |(_, seen): &&(Told, Moment)| node.facts.service.at.is_none_or(|at| *seen > at);
-    let mut words = node.facts.told.values().filter(younger).map(|(told, _)| told).peekable();
-    if words.peek().is_none() {
-        return false;
-    }
+    let mut words = node.facts.told.values().filter(younger).peekable();
+    words.peek()?;
     let shown: BTreeSet<Told> = service.vms().filter_map(|(_, vm)| Told::of(vm)).collect();
-    words.any(|told| !shown.contains(told))
+    let last = words.filter(|(told, _)| !shown.contains(told)).map(|(_, seen)| *seen).max()?;
+    Some(node.facts.now.saturating_sub(last))
 }
 
 /// Tells the leader what OneGate has taken of this VM: not what it was only sent.

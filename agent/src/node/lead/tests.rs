@@ -144,7 +144,7 @@ fn a_word_younger_than_the_answer_is_news_until_an_answer_shows_it_or_is_younger
         facts.service = Reading::of(service.clone(), read_at);
         facts.told.insert(told.id, (Told::of(told).unwrap(), seen));
         let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
-        has_news(&service, &node)
+        news(&service, &node).is_some()
     };
     let second = Duration::from_secs(1);
     assert!(is_news(&offering("0"), read_at + second));
