@@ -21,8 +21,12 @@ const RENEW_AFTER: Duration = Duration::from_secs(10);
 /// Masters on their way at once: etcd takes one learner at a time (rke2.md). The others: `ONEAPP_K8S_JOIN_BATCH`.
 const MASTERS_AT_ONCE: usize = 1;
 /// Who has not joined so long after he got his ticket holds up nobody any more: pulling images and starting etcd take a
-/// minute or two on slow disks. He keeps his ticket.
+/// minute or two on slow disks. A worker keeps his ticket; a master loses it unless he says that he has started.
 const PLACE_HELD: Duration = Duration::from_secs(300);
+/// A master that started holds his place for so long: etcd may take him for a learner at any moment.
+const START_HELD: Duration = Duration::from_secs(1800);
+/// The place of one who was told none.
+const UNTOLD: usize = usize::MAX;
 /// Answers of one pass. Eight dear requests take a second or two together, ten seconds at a front end that is at its
 /// limit (onegate.md, "Cost"), and the Lease must be renewed meanwhile.
 const ANSWERS: usize = 16;
@@ -57,7 +61,8 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     }
     let whole = service.gap().is_none();
     let joiners = cluster_id(node.facts, disk).map(|cluster| (joiners(node, service, &cluster), cluster));
-    let moving = |joiner: &Joiner<'_>| joiner.asks() || joiner.is_on_its_way(node.facts.wall);
+    let wall = node.facts.wall;
+    let moving = |joiner: &Joiner<'_>| joiner.asks(wall) || joiner.is_on_its_way(wall);
     let waiting = joiners.as_ref().is_some_and(|(joiners, _)| joiners.iter().any(moving));
     let news = news(service, node);
     let interval = if news.is_some() { news_after(service) } else { interval(service, whole && !waiting) };
@@ -168,21 +173,26 @@ fn answer(
     let (mut tickets, mut places) = (Vec::new(), Vec::new());
     for (master, most) in [(true, masters), (false, batch)] {
         let kind = || joiners.iter().filter(|joiner| joiner.is_master() == master);
-        let on_their_way = kind().filter(|joiner| joiner.is_on_its_way(node.facts.wall)).count();
-        let asking: Vec<&Joiner<'_>> = kind().filter(|joiner| joiner.asks()).collect();
+        let on_their_way = kind().filter(|joiner| joiner.holds_a_place(node.facts.wall)).count();
+        let mut asking: Vec<&Joiner<'_>> = kind().filter(|joiner| joiner.asks(node.facts.wall)).collect();
+        asking.sort_by_key(|joiner| joiner.told_place());
         let (first, rest) = asking.split_at(most.saturating_sub(on_their_way).min(asking.len()));
         for joiner in first.iter().take(ANSWERS) {
             tickets.extend(seal(node, disk, joiner, cluster, &mut entropy));
         }
-        let of = rest.len();
+        // Who let his turn pass goes behind everybody, once somebody waits for it.
+        let lapsed: Vec<_> = kind().filter(|joiner| joiner.lapses(node.facts.wall)).collect();
+        let lapsed = if asking.is_empty() { &[] } else { &lapsed[..] };
+        let last = asking.iter().map(|joiner| joiner.told_place()).filter(|place| *place < UNTOLD).max();
+        let behind = last.unwrap_or_default().max(rest.len());
+        let of = rest.len() + lapsed.len();
+        let tell = |joiner: &Joiner<'_>, place| {
+            let body = Body::Place(Place { place, of: of.max(place) });
+            publish_on(joiner.vm, names::JOIN_TICKET, joiner.told(node, cluster, body))
+        };
         let moved = rest.iter().zip(1..).filter(|(joiner, place)| joiner.is_far_from(*place));
-        places.extend(moved.map(|(joiner, place)| {
-            publish_on(
-                joiner.vm,
-                names::JOIN_TICKET,
-                joiner.told(node, cluster, Body::Place(Place { place, of })),
-            )
-        }));
+        places.extend(moved.map(|(joiner, place)| tell(joiner, place)));
+        places.extend(lapsed.iter().zip(1..).map(|(joiner, place)| tell(joiner, behind + place)));
     }
     decision.effects.extend(tickets.into_iter().chain(places).take(ANSWERS));
 }
@@ -224,24 +234,50 @@ impl<'a> Joiner<'a> {
         matches!(self.answer, Some(Answer { body: Body::Sealed(_), .. }))
     }
 
-    /// It has no ticket yet.
-    fn asks(&self) -> bool {
-        self.is_there && !self.has_ticket()
+    /// It has no ticket, and has not started by an earlier one.
+    fn asks(&self, wall: u64) -> bool {
+        self.is_there && !self.has_ticket() && !self.is_on_its_way(wall)
     }
 
-    /// It has one, and not for too long; also if it does not run now, as an etcd member that has not learnt everything yet
-    /// is one all the same. Clocks of two masters differ: a time to come is as good as its distance.
+    /// It has a ticket, and not for too long, or started by one; also if it does not run now, as an etcd member that has
+    /// not learnt everything yet is one all the same. Clocks of two masters differ: a time to come is as good as its
+    /// distance.
     fn is_on_its_way(&self, wall: u64) -> bool {
-        let since = self.answer.filter(|_| self.has_ticket()).map(|answer| answer.at.abs_diff(wall));
-        since.is_some_and(|since| since <= PLACE_HELD.as_secs())
+        let within =
+            |limit: Duration| self.answer.is_some_and(|answer| answer.at.abs_diff(wall) <= limit.as_secs());
+        self.has_ticket() && within(PLACE_HELD) || self.has_started() && within(START_HELD)
+    }
+
+    /// A master says so, and sees afterwards that he still has his ticket, before he starts RKE2: so a ticket that was
+    /// taken back is either seen by its owner, or its owner's word by the next reading.
+    fn has_started(&self) -> bool {
+        let says = self.vm.attribute(names::STATE).is_some_and(|state| state != "waiting");
+        self.is_master() && !self.vm.is_done() && says
+    }
+
+    /// No other may go instead: a master's ticket is good until he has seen that he lost it.
+    fn holds_a_place(&self, wall: u64) -> bool {
+        self.is_on_its_way(wall) || self.lapses(wall)
+    }
+
+    /// A master that had his turn and did not start.
+    fn lapses(&self, wall: u64) -> bool {
+        self.is_master() && !self.vm.is_done() && self.has_ticket() && !self.is_on_its_way(wall)
+    }
+
+    /// Who was told a place keeps his order; who was not comes after them.
+    fn told_place(&self) -> usize {
+        match self.answer.map(|answer| answer.body) {
+            Some(Body::Place(told)) => told.place,
+            Some(Body::Sealed(_)) | None => UNTOLD,
+        }
     }
 
     /// It was told no place, or one twice as far away.
     fn is_far_from(&self, place: usize) -> bool {
-        match self.answer.map(|answer| answer.body) {
-            Some(Body::Place(told)) => told.place >= 2 * place,
-            Some(Body::Sealed(_)) => false,
-            None => true,
+        match self.told_place() {
+            UNTOLD => true,
+            told => told >= 2 * place,
         }
     }
 

@@ -19,6 +19,9 @@ const ASK_SERVICE: Duration = Duration::from_secs(2);
 /// Once it has claimed, it alone waits for the answer that shows the claim.
 const ASK_FOR_CLAIM: Duration = Duration::from_millis(200);
 
+/// What this VM's own attributes say of its turn is not acted upon when it is older.
+const FRESH: Duration = Duration::from_secs(10);
+
 /// Nothing is configured yet.
 pub fn decide(node: &Node<'_>, decision: &mut Decision) {
     decision.reads.me = ASK_OWN;
@@ -111,8 +114,22 @@ fn join(node: &Node<'_>, ticket: &Ticket, decision: &mut Decision) {
     if let Some(condition) = contradicts(node, &entry, ticket) {
         return decision.conditions.push(condition);
     }
-    configure(node, &entry, decision);
-    decision.conditions.push(waiting("Joining", format!("joining through {server}")));
+    let Some(condition) = clock::awaited(node) else {
+        decision.conditions.push(waiting("Joining", format!("joining through {server}")));
+        if is_announced(node) {
+            configure(node, &entry, decision);
+        }
+        return;
+    };
+    decision.conditions.push(condition);
+}
+
+/// A master says that he starts, and sees later that he still has his ticket: then no leader gives the turn to another
+/// (the leader's half is `Joiner::has_started`). Where the token is in clear nobody gives out turns.
+fn is_announced(node: &Node<'_>) -> bool {
+    let me = node.facts.me.fresh(node.facts.now, FRESH);
+    let says = me.and_then(|me| me.attribute(names::STATE));
+    *node.role != Role::Master || ticket::is_in_clear(node) || says == Some("joining")
 }
 
 /// Pins who this node is, writes what RKE2 reads, and starts it: in this order, so that a crash in between leaves
@@ -180,7 +197,9 @@ fn enter_as_founder(node: &Node<'_>, decision: &mut Decision) {
 
 fn enter_as_joiner(node: &Node<'_>, disk: &OnDisk, server: &str, decision: &mut Decision) {
     let address = server.strip_prefix("https://").unwrap_or(server);
-    let ticket = ticket::key(node).ok().map(|key| ticket::received(node, &key));
+    let key = ticket::key(node).ok();
+    let ticket = key.as_ref().map(|key| ticket::received(node, key));
+    let has_turn = *node.role != Role::Master || matches!(ticket, Some(Observed::Known(_)));
     if let Some(Observed::Known(ticket)) = ticket {
         let new = Some(&ticket.token) != disk.token.as_ref()
             || self::server(node, &ticket).is_some_and(|now| now != address);
@@ -192,14 +211,26 @@ fn enter_as_joiner(node: &Node<'_>, disk: &OnDisk, server: &str, decision: &mut 
             return;
         }
     }
-    decision.conditions.push(waiting("Joining", format!("joining through {address}")));
+    let joining = waiting("Joining", format!("joining through {address}"));
     if runs(node) {
+        decision.conditions.push(joining);
         return node.keep_running(decision);
     }
+    if !has_turn && !ticket::is_in_clear(node) {
+        if let Some(key) = &key {
+            ask(node, key, decision);
+        }
+        let lost =
+            || waiting("WaitingForTurn", "waiting for the leading master to give this VM its turn again");
+        return decision.conditions.push(key.as_ref().and_then(|key| turn(node, key)).unwrap_or_else(lost));
+    }
     let token = disk.token.clone().unwrap_or_default();
-    match reachable(node, address, &token) {
-        Ok(()) => node.keep_running(decision),
-        Err(condition) => decision.conditions.push(condition),
+    if let Err(condition) = reachable(node, address, &token) {
+        return decision.conditions.push(condition);
+    }
+    decision.conditions.push(joining);
+    if is_announced(node) {
+        node.keep_running(decision);
     }
 }
 
@@ -328,9 +359,50 @@ mod tests {
             let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
             let mut decision = Decision::default();
             join(&node, &ticket, &mut decision);
-            (decision.conditions.last().map(|it| it.reason.clone()).unwrap(), decision.effects.is_empty())
+            assert_eq!(decision.effects, []);
+            decision.conditions.last().map(|it| it.reason.clone()).unwrap()
         };
-        assert_eq!(told("10.42.0.0/16"), ("OtherSettings".to_owned(), true));
-        assert_eq!(told("10.99.0.0/16"), ("Joining".to_owned(), false));
+        assert_eq!(told("10.42.0.0/16"), "OtherSettings");
+        assert_eq!(told("10.99.0.0/16"), "Joining");
+    }
+
+    #[test]
+    fn a_master_starts_after_it_has_said_so_and_still_has_its_turn() {
+        let (mut config, mut facts) = (fixture::config(), Facts::default());
+        facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+        facts.supervisor = Observed::Absent;
+        facts.now = Duration::from_secs(100);
+        let ticket = Ticket {
+            token: Secret::new("K10ab::server:cd"),
+            agent_token: None,
+            server: None,
+            critical: files::Critical::new(),
+        };
+        let mut starts = |role: &Role, says: Option<&str>, ago: u64| {
+            let says = says.map(|says| format!(r#","ONEGATE_K8S_STATE":"{says}""#)).unwrap_or_default();
+            let me = format!(
+                r#"{{"VM":{{"ID":"5","STATE":"3","LCM_STATE":"3","USER_TEMPLATE":{{"ROLE_NAME":"x"{says}}},"TEMPLATE":{{}}}}}}"#
+            );
+            let me = crate::service::Vm::from_json(&me).unwrap();
+            facts.me = crate::facts::Reading::of(me, facts.now - Duration::from_secs(ago));
+            let node = Node::of(&config, &facts, role).map_err(|why| why.message).unwrap();
+            let mut decision = Decision::default();
+            join(&node, &ticket, &mut decision);
+            assert_eq!(crate::signals::phase(&decision), "joining");
+            decision.effects.iter().any(|effect| matches!(effect, Effect::StartUnit(_)))
+        };
+        assert!(!starts(&Role::Master, None, 0));
+        assert!(!starts(&Role::Master, Some("waiting"), 0));
+        assert!(starts(&Role::Master, Some("joining"), 0));
+        assert!(!starts(&Role::Master, Some("joining"), 11), "what it said then may not be true any more");
+        assert!(starts(&Role::Storage, None, 0), "an agent takes nobody's turn");
+        config.node.token_mode = TokenMode::Plain;
+        let starts_in_clear = || {
+            let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
+            let mut decision = Decision::default();
+            join(&node, &ticket, &mut decision);
+            decision.effects.iter().any(|effect| matches!(effect, Effect::StartUnit(_)))
+        };
+        assert!(starts_in_clear(), "nobody gives out turns");
     }
 }

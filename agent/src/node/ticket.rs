@@ -8,6 +8,7 @@
 //!
 //! Both attributes are overwritten once the node has joined. The leader's half is in [`super::lead`].
 
+use crate::context::TokenMode;
 use crate::facts::Observed;
 use crate::plan::{Content, Effect, FileSpec, Secret};
 use crate::seal::{self, KeyPair};
@@ -105,6 +106,11 @@ pub fn received(node: &Node<'_>, key: &KeyPair) -> Observed<Ticket> {
         }
     }
     in_clear(node)
+}
+
+/// The service shows its token to everybody, as the old appliance does.
+pub fn is_in_clear(node: &Node<'_>) -> bool {
+    node.config.node.token_mode == TokenMode::Plain || in_clear(node).known().is_some()
 }
 
 fn in_clear(node: &Node<'_>) -> Observed<Ticket> {

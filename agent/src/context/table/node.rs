@@ -53,7 +53,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     var("ONEAPP_K8S_FOLLOW_CONTEXT", Form::Bool, NODES, "A node that has joined follows its context: settings count from RKE2's next start, which is the operator's to choose; manifests at once. Who it is, the cluster's networks and its CNI never change. NO leaves the files of joined nodes alone.")
         .default("YES")
         .from(Origin::New),
-    var("ONEAPP_K8S_JOIN_BATCH", Form::Number(1, 10_000), NODES, "How many workers and storage nodes join at once. The others wait for their turn; who has not joined five minutes after his ticket lends his turn to the next. Masters always join one by one. The leading master's value counts.")
+    var("ONEAPP_K8S_JOIN_BATCH", Form::Number(1, 10_000), NODES, "How many workers and storage nodes join at once. The others wait for their turn; who has not joined five minutes after his ticket lends his turn to the next. Masters always join one by one; one that has not started five minutes after his ticket goes behind the others that wait. The leading master's value counts.")
         .default("50")
         .from(Origin::New),
     var("ONEAPP_K8S_PUBLISH_KUBECONFIG", Form::Choice(&["sealed", "plain", "no"]), MASTER, "How masters publish the administrator's kubeconfig as ONEKE_KUBECONFIG: sealed to the keys of SSH_PUBLIC_KEY (ssh-ed25519 and ssh-rsa; base64 -d, then age -d -i ~/.ssh/id_ed25519), plain as the old appliance did, or not at all.")

@@ -16,6 +16,13 @@ fn hash() -> String {
 
 /// A leading master, VM 42, of a service with these joiners, each with its ticket attribute if it has one.
 fn told(joiners: &[(&str, u32, Option<String>)], batch: u32) -> Vec<(u32, String)> {
+    let stateless: Vec<_> =
+        joiners.iter().map(|(role, id, ticket)| (*role, *id, ticket.clone(), None)).collect();
+    told_with_states(&stateless, batch)
+}
+
+/// The same of joiners that say where they stand.
+fn told_with_states(joiners: &[(&str, u32, Option<String>, Option<&str>)], batch: u32) -> Vec<(u32, String)> {
     let mut config = fixture::config();
     config.node.join_batch = batch;
     let now = Duration::from_secs(500);
@@ -26,10 +33,11 @@ fn told(joiners: &[(&str, u32, Option<String>)], batch: u32) -> Vec<(u32, String
     };
     let mut roles: BTreeMap<&str, Vec<ServiceNode>> =
         BTreeMap::from([("master", vec![vm(42, BTreeMap::new())])]);
-    for (role, id, ticket) in joiners {
+    for (role, id, ticket, says) in joiners {
         let key = (names::JOIN_KEY.to_owned(), key(*id).public());
         let ticket = ticket.clone().map(|ticket| (names::JOIN_TICKET.to_owned(), ticket));
-        roles.entry(role).or_default().push(vm(*id, [key].into_iter().chain(ticket).collect()));
+        let says = says.map(|says| (names::STATE.to_owned(), says.to_owned()));
+        roles.entry(role).or_default().push(vm(*id, [key].into_iter().chain(ticket).chain(says).collect()));
     }
     let role = |(name, nodes): (&str, Vec<ServiceNode>)| ServiceRole {
         name: name.to_owned(),
@@ -99,7 +107,11 @@ fn a_batch_joins_and_the_others_learn_their_places() {
         54 => place(54, 4),
         _ => None,
     });
-    assert_eq!(words(told(&mixed, 3)), ["52: ticket", "54: 2 of 2"]);
+    assert_eq!(
+        words(told(&mixed, 3)),
+        ["53: ticket", "54: 1 of 2", "52: 2 of 2"],
+        "who was told a place keeps his order"
+    );
 }
 
 #[test]
@@ -114,8 +126,31 @@ fn masters_join_one_by_one_whatever_the_batch() {
     let masters = vec![("master", 43, None), ("master", 44, None), ("worker", 50, None)];
     let expected = [(43, "ticket"), (50, "ticket"), (44, "1 of 1")].map(|(vm, what)| (vm, what.to_owned()));
     assert_eq!(told(&masters, 50), expected);
-    let late = vec![("master", 43, sealed(43, 301)), ("master", 44, None)];
-    assert_eq!(told(&late, 50), [(44, "ticket".to_owned())], "one that never came");
+}
+
+#[test]
+fn a_masters_turn_passes_on_only_when_he_cannot_start_by_it_any_more() {
+    let place = |vm, place| {
+        let body = Body::Place(Place { place, of: place });
+        Some(ticket::attribute(&key(vm).public(), &hash(), WALL - 301, body))
+    };
+    let words = |first: &str, ticket, second| {
+        let joiners = [("master", 43, ticket, Some(first)), ("master", 44, second, Some("waiting"))];
+        let told = told_with_states(&joiners, 50).into_iter();
+        told.map(|(vm, what)| format!("{vm}: {what}")).collect::<Vec<_>>()
+    };
+    assert_eq!(words("waiting", sealed(43, 299), None), ["44: 1 of 1"], "he may still start");
+    assert_eq!(words("waiting", sealed(43, 301), None), ["44: 1 of 2", "43: 2 of 2"], "he lost his turn");
+    assert_eq!(words("waiting", place(43, 2), place(44, 1)), ["44: ticket", "43: 1 of 1"], "the next one's");
+    assert_eq!(words("joining", sealed(43, 301), place(44, 1)), [""; 0], "he started");
+    assert_eq!(
+        words("joining", place(43, 2), place(44, 1)),
+        [""; 0],
+        "he started before he saw that he lost it"
+    );
+    assert_eq!(words("joining", sealed(43, 1801), place(44, 1)), ["43: 2 of 2"], "for half an hour at most");
+    let alone = [("master", 43, sealed(43, 301), Some("waiting"))];
+    assert_eq!(told_with_states(&alone, 50), [], "nobody waits for it");
 }
 
 #[test]
