@@ -325,8 +325,8 @@ fn tell_backends(node: &Node<'_>, service: &Service, decision: &mut Decision) {
         .map(|(_, vm)| (vm, vm.attribute(names::BACKENDS).and_then(Digest::decode)))
         .collect();
     let previous = vnf.iter().filter_map(|(_, digest)| digest.as_ref()).max_by_key(|digest| digest.at);
-    let age = node.facts.service.age(node.facts.now).unwrap_or_default().as_secs();
-    let next = Digest::next(previous, service, node.config.vm, node.facts.wall.saturating_sub(age));
+    let asked = node.facts.wall_at(node.facts.service.at.unwrap_or(node.facts.now));
+    let next = Digest::next(previous, service, node.config.vm, asked);
     for (vm, digest) in &vnf {
         if next.must_replace(digest.as_ref()) {
             decision.effects.push(publish_on(vm, names::BACKENDS, next.value()));

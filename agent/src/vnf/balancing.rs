@@ -1,7 +1,5 @@
 //! Decides HAProxy's file and daemon from the context's servers and the service's.
 
-use std::time::Duration;
-
 use super::backends::{Backends, Evidence, InForce};
 use super::daemons::{Loading, Standing};
 use super::haproxy::Rendered;
@@ -9,7 +7,7 @@ use super::live::Reconciled;
 use super::{daemons, digest_of, haproxy, keepalived, live, lvs, public};
 use crate::context::Config;
 use crate::context::vnf::{HaproxyConfig, Source};
-use crate::facts::{Facts, Observed};
+use crate::facts::{Facts, Moment, Observed};
 use crate::plan::{Checker, Condition, Decision, Effect, Load};
 use crate::service::digest::Digest;
 use crate::service::names;
@@ -162,13 +160,13 @@ pub(super) fn digest_on(facts: &Facts) -> Option<Digest> {
 
 /// What OneGate told last of those who may offer servers, and its wall clock.
 pub(super) fn testimony(config: &Config, facts: &Facts) -> Option<(Testimony, u64)> {
-    let at = |age: Option<Duration>| facts.wall.saturating_sub(age.unwrap_or_default().as_secs());
+    let at = |asked: Option<Moment>| facts.wall_at(asked.unwrap_or(facts.now));
     if config.vnf.source == Source::Networks {
         let (networks, id) = (facts.networks.last.known()?, config.vrouter?);
-        return Some((Testimony::of_networks(networks, config.vm, id), at(facts.networks.age(facts.now))));
+        return Some((Testimony::of_networks(networks, config.vm, id), at(facts.networks.at)));
     }
     let service = facts.service.last.known()?;
-    Some((Testimony::of(service, config.vm, config.service), at(facts.service.age(facts.now))))
+    Some((Testimony::of(service, config.vm, config.service), at(facts.service.at)))
 }
 
 fn evidence<'a>(
