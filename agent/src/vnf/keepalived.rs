@@ -193,6 +193,10 @@ mod tests {
         assert!(all.is_sorted(), "{all:?}");
         assert_eq!([1, 99, 100, 101, 150, 253, 254].map(lifted), [101, 199, 200, 201, 218, 254, 254]);
         assert_eq!(lifted(255), 255, "it owns the addresses");
-        assert_eq!(lift([100, 150].into_iter()), lift([150].into_iter()), "one for the group, and none is cut off");
+        assert_eq!(
+            lift([100, 150].into_iter()),
+            lift([150].into_iter()),
+            "one for the group, and none is cut off"
+        );
     }
 }
