@@ -24,8 +24,6 @@ pub struct Balanced {
     pub has_all: bool,
     /// A fresh digest stands by all of them: the service need not be read.
     pub is_explained: bool,
-    /// They changed lately: more may come.
-    pub is_moving: bool,
 }
 
 impl Balanced {
@@ -39,17 +37,9 @@ impl Balanced {
                 has_any: self.has_any && other.has_any,
                 has_all: self.has_all && other.has_all,
                 is_explained: self.is_explained && other.is_explained,
-                is_moving: self.is_moving || other.is_moving,
             },
         }
     }
-}
-
-/// Servers that changed so lately are not alone: a role that scales changes one after the other.
-const LATELY: u64 = 600;
-
-fn is_moving(as_of: u64, facts: &Facts) -> bool {
-    facts.wall.abs_diff(as_of) < LATELY
 }
 
 const RUNNING: &str = "BalancerRunning";
@@ -74,7 +64,7 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
     let listeners = if haproxy.dynamic { haproxy::listeners(haproxy) } else { Vec::new() };
     let in_force = evidence.apply(&listeners, memory);
     let rendered = haproxy::render(haproxy, &in_force);
-    let InForce { backends, as_of } = in_force;
+    let InForce { backends, .. } = in_force;
     keep_running(haproxy, &rendered, facts, decision);
     let count = |index: u16| -> usize {
         backends
@@ -89,7 +79,6 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
         has_any: backends.values().any(|servers| !servers.is_empty()),
         has_all: empty.next().is_none(),
         is_explained: evidence.is_explained(&backends),
-        is_moving: is_moving(as_of, facts),
     };
     decision.conditions.push(told(config, facts, &backends, &balanced));
     balanced
@@ -148,7 +137,6 @@ pub fn ipvs(config: &Config, facts: &Facts) -> (InForce, Balanced) {
             .iter()
             .all(|service| !service.servers.is_empty() || backends.contains_key(&lvs::listener(service))),
         is_explained: evidence.is_explained(backends),
-        is_moving: is_moving(in_force.as_of, facts),
     };
     (in_force, balanced)
 }

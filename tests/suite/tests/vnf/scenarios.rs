@@ -309,7 +309,7 @@ fn the_pace_of_reading_follows_the_services_size() {
     let decision = machine.settle();
     assert_eq!(
         (decision.reads.me, decision.reads.service),
-        (Duration::from_secs(1), Some(Duration::from_secs(2))),
+        (Duration::from_millis(500), Some(Duration::from_secs(2))),
         "it comes up, and nobody writes digests"
     );
     machine.later(600);
@@ -321,10 +321,8 @@ fn the_pace_of_reading_follows_the_services_size() {
     let decision = machine.settle();
     assert_eq!(
         (decision.reads.me, decision.reads.service),
-        (Duration::from_secs(1), Some(Duration::from_secs(3000)))
+        (Duration::from_millis(500), Some(Duration::from_secs(3000)))
     );
-    machine.later(3600);
-    assert_eq!(machine.settle().reads.me, Duration::from_secs(2), "nobody came or went for an hour");
 }
 
 #[test]
