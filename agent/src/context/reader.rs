@@ -80,6 +80,29 @@ impl<'a> Reader<'a> {
         parsed.or_else(|| parse(default).filter(|_| !default.is_empty()))
     }
 
+    /// The same for what the old scripts passed over where they made nothing of it, and came up: it is told, and the
+    /// default stands.
+    pub fn forgiving<T>(
+        &mut self,
+        name: &str,
+        roles: Roles,
+        consequence: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let variable = table::find(name, roles);
+        let default = variable.map_or("", |variable| variable.default);
+        let value = self.text(name).unwrap_or(default);
+        if let Some(parsed) = parse(value) {
+            return Some(parsed);
+        }
+        if !value.is_empty() {
+            let form = variable.map_or(table::Form::Text, |variable| variable.form);
+            let shown = super::show::masked(name, value);
+            self.warn(name, format!("{shown:?} is not {form}: {consequence}"));
+        }
+        parse(default)
+    }
+
     /// Reads something that matters only if `used`; otherwise its problems become warnings: a value that nobody uses
     /// did no harm in the old appliance and stops nothing here.
     pub fn only_if<T>(&mut self, used: bool, read: impl FnOnce(&mut Self) -> T) -> T {
