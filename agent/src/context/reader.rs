@@ -8,6 +8,9 @@ use crate::service::Role;
 /// The longest part of a value that a problem repeats: enough to recognise it, short enough for a log line.
 const SHOWN: usize = 120;
 
+/// What becomes of a value of which the old scripts, too, made nothing.
+pub(super) const PASSED_OVER: &str = "it is passed over";
+
 /// A context being read for one role. Problems and warnings of variables that do not concern the role are dropped:
 /// newer front ends put every input into every role's context.
 pub struct Reader<'a> {
