@@ -108,8 +108,8 @@ fn lacks_its_disk(wish: &Wish<'_>, facts: &Facts, runs: bool) -> bool {
 
 /// Where a wish stands, read off the machine.
 enum Standing {
-    /// Something is mounted there.
-    Mounted { device: String, filesystem: String, size: Option<u64> },
+    /// Something is mounted there: in people's words, and what of it can grow.
+    Mounted { what: String, filesystem: String, size: Option<u64> },
     /// There is a unit that mounts it; its UUID, unless an administrator's unit names the disk otherwise.
     Established(Option<String>),
     /// It is, or was, being formatted.
@@ -134,9 +134,9 @@ struct Pass<'a> {
 impl Pass<'_> {
     fn one(&mut self, wish: &Wish<'_>, decision: &mut Decision) -> Condition {
         match standing(wish, self.facts) {
-            Standing::Mounted { device, filesystem, size } => {
+            Standing::Mounted { what, filesystem, size } => {
                 let grown = self.grow(wish, &filesystem, size, decision);
-                let message = format!("{device} ({filesystem}) is mounted at {}{grown}", wish.mountpoint);
+                let message = format!("{what} is mounted at {}{grown}", wish.mountpoint);
                 Condition::met(kind(wish), "Mounted", message)
             }
             Standing::Established(uuid) => self.mount(wish, uuid.as_deref(), decision),
@@ -317,8 +317,8 @@ fn establish(wish: &Wish<'_>, uuid: &str, filesystem: &str, decision: &mut Decis
 fn standing(wish: &Wish<'_>, facts: &Facts) -> Standing {
     match place(wish, facts) {
         Observed::Known(Place::Mounted { device, filesystem, size }) => {
-            let (device, filesystem, size) = (device.clone(), filesystem.clone(), *size);
-            return Standing::Mounted { device, filesystem, size };
+            let (what, filesystem) = (format!("{device} ({filesystem})"), filesystem.clone());
+            return Standing::Mounted { what, filesystem, size: *size };
         }
         Observed::Known(Place::Empty | Place::Holds(_)) => {}
         Observed::Absent => return Standing::Unclear(format!("{} was not looked at", wish.mountpoint)),
@@ -346,7 +346,8 @@ fn standing(wish: &Wish<'_>, facts: &Facts) -> Standing {
 fn unseen(wish: &Wish<'_>, facts: &Facts, why: String) -> Standing {
     let unit = mount_unit(wish.mountpoint);
     if facts.unit(&unit).known().is_some_and(|unit| unit.active == Active::Active) {
-        return Standing::Mounted { device: unit, filesystem: why, size: None };
+        let what = format!("the disk of {unit} (not seen at present: {why})");
+        return Standing::Mounted { what, filesystem: String::new(), size: None };
     }
     Standing::Unclear(why)
 }
