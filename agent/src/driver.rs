@@ -265,7 +265,7 @@ impl Driver {
 
     fn decide(&self, facts: &Facts) -> (Decision, Report) {
         let mut report = Report { at: facts.wall, ..Report::default() };
-        let decision = match self.parsed.as_ref().map(|parsed| &parsed.config) {
+        let mut decision = match self.parsed.as_ref().map(|parsed| &parsed.config) {
             None => waiting_for_context(&facts.context),
             Some(Err(problems)) => {
                 report.problems = problems.iter().map(Problem::to_string).collect();
@@ -277,6 +277,9 @@ impl Driver {
                 decide(config, facts)
             }
         };
+        if self.parsed.is_some() {
+            decision.told.extend(unread(&facts.context));
+        }
         report.role = role_of(facts).known().map(|role| role.name().to_owned());
         report.phase = crate::signals::phase(&decision).to_owned();
         report.ready = decision.is_ready();
@@ -384,12 +387,23 @@ fn addressee(effect: &Effect) -> Option<Option<VmId>> {
 
 const APPLY_FAILED: &str = "ApplyFailed";
 
+/// What is told of a context that could be read once, and cannot now.
+fn unread(context: &Observed<crate::plan::Secret>) -> Option<Condition> {
+    let last = |why: &str| format!("{why}; what it said last stays in force until this agent ends");
+    match context {
+        Observed::Known(_) => None,
+        Observed::Absent => Some(Condition::unmet("ContextRead", "ContextGone", last(NO_CONTEXT))),
+        Observed::Unknown(why) => Some(Condition::unknown("ContextRead", "ContextUnread", last(why))),
+    }
+}
+
+const NO_CONTEXT: &str =
+    "no CONTEXT CD-ROM (a block device labelled CONTEXT) and no /context directory: attach one in OpenNebula";
+
 fn waiting_for_context(context: &Observed<crate::plan::Secret>) -> Decision {
     let message = match context {
-        Observed::Unknown(why) => why.clone(),
-        Observed::Absent | Observed::Known(_) => {
-            "no CONTEXT CD-ROM (a block device labelled CONTEXT) and no /context directory: attach one in OpenNebula".into()
-        }
+        Observed::Unknown(why) => why.as_str(),
+        Observed::Absent | Observed::Known(_) => NO_CONTEXT,
     };
     let condition =
         Condition { status: Status::False, ..Condition::unmet("ContextRead", "NoContext", message) };
@@ -398,7 +412,7 @@ fn waiting_for_context(context: &Observed<crate::plan::Secret>) -> Decision {
 
 fn refused(problems: usize) -> Decision {
     let message = format!(
-        "{problems} problem(s) in the context; correct them there (onevm updateconf): nothing is changed until then"
+        "{problems} problem(s) in the context; correct them there (onevm updateconf): until then nothing is changed, and what runs goes on by the last good one"
     );
     let condition = Condition::unmet("ContextRead", "ContextRefused", message);
     // The role, once OneGate tells it, may make the problems somebody else's: this VM is read on meanwhile.

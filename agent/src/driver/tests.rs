@@ -109,3 +109,31 @@ async fn a_failed_aside_is_told_and_stops_nothing_else() {
     assert!(reasons.contains(&APPLY_FAILED), "{reasons:?}");
     assert!(!world.report.ready);
 }
+
+/// Who was set up by a good context, and finds another one.
+#[tokio::test]
+async fn a_context_that_becomes_bad_or_unreadable_is_told_and_changes_nothing() {
+    let mut driver = Driver::default();
+    let mut seen = Stubborn::default().observe(&Interests::default(), &Reads::default()).await;
+    let mut told = |context: Observed<Secret>| {
+        seen.context = context;
+        driver.parse(&seen);
+        let (decision, report) = driver.decide(&seen);
+        let read = report.conditions.iter().map(|s| &s.condition).find(|c| c.kind == "ContextRead");
+        (decision.effects.len() + decision.asides.len(), report.problems, read.map(ToString::to_string))
+    };
+    let (effects, problems, read) = told(Observed::Known(Secret::new(CONTEXT)));
+    assert!(effects > 0 && problems.is_empty() && read.is_none(), "{problems:?} {read:?}");
+    for gone in [Observed::Absent, Observed::Unknown("could not read /dev/sr0: I/O error".into())] {
+        let (same, _, read) = told(gone);
+        assert_eq!(same, effects, "the last one stays in force");
+        assert!(
+            read.is_some_and(|told| told.ends_with("what it said last stays in force until this agent ends"))
+        );
+    }
+    let bad = format!("{CONTEXT}ONEAPP_K8S_CNI_PLUGIN='x'\nONEAPP_K8S_CLUSTER_CIDR='y'\n");
+    let (effects, problems, read) = told(Observed::Known(Secret::new(bad)));
+    assert_eq!((effects, problems.len()), (0, 2), "{problems:?}");
+    assert!(read.is_some_and(|told| told.ends_with("what runs goes on by the last good one")));
+    assert_eq!(told(Observed::Known(Secret::new(CONTEXT))).1.len(), 0, "a correction is taken");
+}

@@ -46,7 +46,7 @@ impl Systemd {
         if names.is_empty() {
             return Units::new();
         }
-        let answer = timeout(LIMIT, self.try_observe(names)).await.unwrap_or_else(|_| Err(silent()));
+        let answer = timeout(LIMIT, self.try_observe(names)).await.unwrap_or_else(|_| Err(silent(LIMIT)));
         answer.unwrap_or_else(|error| {
             self.connection = None;
             let why = format!("could not ask systemd: {error:#}");
@@ -149,10 +149,11 @@ impl Systemd {
         &mut self,
         ask: impl AsyncFnOnce(zbus::Connection) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let connection = timeout(LIMIT, self.connection()).await.unwrap_or_else(|_| Err(silent()))?;
-        timeout(LIMIT + LOADING, ask(connection)).await.unwrap_or_else(|_| {
+        let connection = timeout(LIMIT, self.connection()).await.unwrap_or_else(|_| Err(silent(LIMIT)))?;
+        let limit = LIMIT + LOADING;
+        timeout(limit, ask(connection)).await.unwrap_or_else(|_| {
             self.connection = None;
-            Err(silent())
+            Err(silent(limit))
         })
     }
 }
@@ -170,8 +171,8 @@ pub enum Job {
     Reload,
 }
 
-fn silent() -> anyhow::Error {
-    anyhow::anyhow!("systemd did not answer within {} s", LIMIT.as_secs())
+fn silent(limit: Duration) -> anyhow::Error {
+    anyhow::anyhow!("systemd did not answer within {} s", limit.as_secs())
 }
 
 async fn details(
