@@ -137,3 +137,39 @@ async fn a_context_that_becomes_bad_or_unreadable_is_told_and_changes_nothing() 
     assert!(read.is_some_and(|told| told.ends_with("what runs goes on by the last good one")));
     assert_eq!(told(Observed::Known(Secret::new(CONTEXT))).1.len(), 0, "a correction is taken");
 }
+
+/// OneGate tells the role, and may lie behind the gateway that the context names.
+#[tokio::test]
+async fn what_is_wrong_for_another_role_does_not_keep_a_node_from_its_gateway() {
+    let mut seen = Stubborn::default().observe(&Interests::default(), &Reads::default()).await;
+    seen.me = Reading::default();
+    seen.files.insert(crate::identity::PATH.into(), Observed::Absent);
+    let mut decided = |added: &str| {
+        seen.context = Observed::Known(Secret::new(format!("{CONTEXT}{added}")));
+        let mut driver = Driver::default();
+        driver.parse(&seen);
+        let (decision, report) = driver.decide(&seen);
+        let sets = decision.asides.iter().any(|effect| matches!(effect, Effect::SetDefaultRoute { .. }));
+        (sets, decision.effects.len(), report.problems.len(), report.warnings.len() > 1)
+    };
+    let masters_need_its_credentials = "ONEAPP_K8S_CCM_ENABLED='YES'\n";
+    assert_eq!(decided(masters_need_its_credentials), (true, 0, 0, true));
+    assert_eq!(decided("ONEAPP_K8S_CNI_PLUGIN='x'\n"), (false, 0, 1, false), "wrong for every node");
+}
+
+/// Invariant 12, also where two who undo each other's work take turns.
+#[test]
+fn effects_that_come_again_slow_down() {
+    let pace = |driver: &mut Driver, unit: &str| {
+        let effects = vec![Effect::StartUnit(unit.into())];
+        driver.pace(&Decision { effects, ..Decision::default() }, false)
+    };
+    for (turns, others) in [(&["a"][..], "b"), (&["a", "b"], "c"), (&["a", "b", "c"], "d")] {
+        let mut driver = Driver::default();
+        let delays: Vec<Duration> =
+            turns.iter().cycle().take(40).map(|unit| pace(&mut driver, unit)).collect();
+        assert!(delays[..turns.len()].iter().all(|delay| *delay == SETTLE), "{delays:?}");
+        assert_eq!(delays.last(), Some(&SLOWEST), "{delays:?}");
+        assert_eq!(pace(&mut driver, others), SETTLE, "what is new is quick");
+    }
+}

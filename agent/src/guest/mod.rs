@@ -39,8 +39,14 @@ fn is_node(config: &Config, role: Option<&Role>) -> bool {
     match role {
         Some(Role::Vnf) => false,
         Some(Role::Master | Role::Worker(_) | Role::Storage) => true,
-        None => matches!(config.nics.as_slice(), [nic] if nic.gateway.is_none()),
+        None => matches!(attached(config).as_slice(), [nic] if nic.gateway.is_none()),
     }
+}
+
+/// The NICs of this VM. While its role is not known, a virtual address alone makes one too: a vnf's that carries nothing
+/// else. Nodes know such addresses of networks that they are not in.
+fn attached(config: &Config) -> Vec<&Nic> {
+    config.nics.iter().filter(|nic| nic.ip.is_some() || !nic.mac.is_empty()).collect()
 }
 
 /// The interface of a NIC: by its MAC, as the kernel may number them in another order; by its name without one.
