@@ -115,6 +115,7 @@ async fn a_failed_aside_is_told_and_stops_nothing_else() {
 async fn a_context_that_becomes_bad_or_unreadable_is_told_and_changes_nothing() {
     let mut driver = Driver::default();
     let mut seen = Stubborn::default().observe(&Interests::default(), &Reads::default()).await;
+    seen.files.insert(crate::identity::PATH.into(), Observed::Absent);
     let mut told = |context: Observed<Secret>| {
         seen.context = context;
         driver.parse(&seen);
@@ -131,7 +132,7 @@ async fn a_context_that_becomes_bad_or_unreadable_is_told_and_changes_nothing() 
             read.is_some_and(|told| told.ends_with("what it said last stays in force until this agent ends"))
         );
     }
-    let bad = format!("{CONTEXT}ONEAPP_K8S_CNI_PLUGIN='x'\nONEAPP_K8S_CLUSTER_CIDR='y'\n");
+    let bad = format!("{CONTEXT}ONEAPP_RKE2_SUPERVISOR_EP='x:y'\nONEAPP_VNF_HAPROXY_LB0_PORT='0'\n");
     let (effects, problems, read) = told(Observed::Known(Secret::new(bad)));
     assert_eq!((effects, problems.len()), (0, 2), "{problems:?}");
     assert!(read.is_some_and(|told| told.ends_with("what runs goes on by the last good one")));
@@ -154,7 +155,7 @@ async fn what_is_wrong_for_another_role_does_not_keep_a_node_from_its_gateway() 
     };
     let masters_need_its_credentials = "ONEAPP_K8S_CCM_ENABLED='YES'\n";
     assert_eq!(decided(masters_need_its_credentials), (true, 0, 0, true));
-    assert_eq!(decided("ONEAPP_K8S_CNI_PLUGIN='x'\n"), (false, 0, 1, false), "wrong for every node");
+    assert_eq!(decided("ONEAPP_RKE2_SUPERVISOR_EP='x:y'\n"), (false, 0, 1, false), "wrong for every node");
 }
 
 /// Invariant 12, also where two who undo each other's work take turns.
