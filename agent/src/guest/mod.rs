@@ -1,4 +1,4 @@
-//! Decides for the guest under a node: its way out and its name servers. A vnf VM is left alone: it is the way out.
+//! Decides for the guest under a node: its way out and its name servers; and tells what its network lacks. A vnf VM is left alone: it is the way out.
 //!
 //! What is decided here goes into [`Decision::asides`]: whatever of it fails, the node goes on entering its cluster.
 //!
@@ -6,6 +6,7 @@
 //! role is known, a VM with a single NIC and no gateway of its own is taken for a node: no vnf is made like that, for
 //! it would have no way out itself. Any other VM is left alone until its role is known.
 
+mod addresses;
 pub mod disks;
 mod gateway;
 mod names;
@@ -30,6 +31,7 @@ pub fn interests(config: &Config, role: Option<&Role>, facts: &Facts, interests:
 /// What the guest needs.
 pub fn decide(config: &Config, role: Option<&Role>, facts: &Facts, decision: &mut Decision) {
     if is_node(config, role) {
+        addresses::decide(config, facts, decision);
         gateway::decide(config, facts, decision);
         names::decide(config, facts, decision);
     }
