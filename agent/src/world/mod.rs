@@ -266,9 +266,8 @@ impl World for Machine {
         self.journal.report(report);
         self.notifier.pass(report);
         notify::watchdog();
-        if let Err(error) = self.status.update(report).await {
-            tracing::warn!("{error:#}");
-        }
+        let written = self.status.update(report).await.map_err(|error| format!("{error:#}"));
+        self.journal.status_file(written);
     }
 
     async fn wait(&mut self, at_most: Duration) -> Event {

@@ -97,7 +97,8 @@ pub(super) fn listener(
         found => {
             let known =
                 nics.iter().flat_map(|nic| nic.ip.into_iter().chain(nic.vips.iter().map(|(_, vip, _)| *vip)));
-            let known: Vec<String> = known.map(|address| address.to_string()).collect();
+            let known: BTreeSet<Ipv4Addr> = known.collect();
+            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
             let meant = found.filter(|_| placeholder::is_placeholder(text));
             let meant = meant.map_or_else(String::new, |address| format!(" (it means {address})"));
             let form = format!(
