@@ -58,7 +58,7 @@ pub enum Source {
 /// Theirs takes the list by one rule and reads it by another, and finds nothing where the two disagree.
 fn source(reader: &mut Reader<'_>) -> Source {
     let name = "ONEAPP_VNF_LB_ONEGATE_API";
-    let wanted = reader.parse(name, "expected auto or vrouter", |text| {
+    let wanted = reader.parse_leniently(name, "expected auto or vrouter", |text| {
         let vrouter = text.eq_ignore_ascii_case("vrouter");
         (vrouter || ["auto", "service"].iter().any(|word| text.eq_ignore_ascii_case(word))).then_some(vrouter)
     });

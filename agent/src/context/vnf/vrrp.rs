@@ -210,7 +210,7 @@ fn candidate<'a>(reader: &mut Reader<'_>, nic: &'a Nic, default: Vrid) -> Candid
     }
 }
 
-/// A NIC's own setting, else the global one.
+/// A NIC's own setting, else the global one. Keepalived takes its default in place of a wrong one.
 fn setting<T>(
     reader: &mut Reader<'_>,
     nic: &Nic,
@@ -218,7 +218,7 @@ fn setting<T>(
     form: &str,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Option<T> {
-    reader.parse(&given(reader, nic, setting), form, parse)
+    reader.parse_leniently(&given(reader, nic, setting), form, parse)
 }
 
 /// The variable that gives a NIC's setting.
@@ -301,6 +301,14 @@ fn tell_uncarried(reader: &mut Reader<'_>, nics: &[Nic], candidates: &[Candidate
                 continue;
             }
             Some(own) => format!("no interface with VRID {} has an address and is not skipped", own.vrid),
+            // Without a role the context may be a node's, which knows the addresses of networks that it is not in.
+            None if !nic.is_attached && reader.role().is_none() => continue,
+            None if !nic.is_attached => {
+                format!(
+                    "the context knows no {0}; attach a NIC, or name {0} in ONEAPP_VNF_KEEPALIVED_INTERFACES",
+                    nic.name()
+                )
+            }
             None if nic.management => format!("{} is for management", nic.name()),
             None => format!("ONEAPP_VNF_KEEPALIVED_INTERFACES leaves {} out", nic.name()),
         };
