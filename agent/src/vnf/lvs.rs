@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::backends::{AS_OF, Backend, Backends, InForce, Listener, as_of};
-use crate::context::vnf::{Host, LvsConfig, LvsMethod, Protocol, Server, VirtualServer, limit, weight};
+use crate::context::vnf::{Host, LvsConfig, LvsMethod, Protocol, Server, VirtualServer, ipvs_weight, limit};
 use crate::service::VmId;
 use crate::service::offers::Family;
 
@@ -91,7 +91,7 @@ fn settings(server: &Server, before: &str, after: &str) -> String {
 
 fn set(server: &mut Server, setting: &str, value: &str) {
     match setting {
-        "weight" => server.weight = weight(value),
+        "weight" => server.weight = ipvs_weight(value),
         "uthreshold" => server.upper = limit(value),
         "lthreshold" => server.lower = limit(value),
         _ => {}

@@ -19,7 +19,7 @@ pub use lvs::{LvsConfig, LvsMethod, Protocol, VirtualServer};
 pub use names::{DnsConfig, Forwarder, Listen};
 pub use routing::{Forward, NatConfig, RouterConfig};
 pub use servers::{Host, Server};
-pub(crate) use servers::{limit, weight};
+pub(crate) use servers::{ipvs_weight, limit, weight};
 pub use vrrp::{Instance, Interval, Vip, Vrid, VrrpConfig};
 
 use super::Nic;

@@ -107,12 +107,11 @@ fn server(
         (host, reader.parse_leniently(&port_name, PORT_FORM, port))
     };
     let is_wrong = reader.text(&port_name).is_some() && port.is_none();
-    // Keepalived's are wider than HAProxy's.
-    let most = if needs_port { HEAVIEST } else { u16::MAX.into() };
+    let (most, parse_weight): (u32, fn(&str) -> Option<u16>) =
+        if needs_port { (HEAVIEST, weight) } else { (u16::MAX.into(), ipvs_weight) };
     let form = format!("expected a weight from 0 to {most}");
     // Theirs reads these for IPVS only, whose Keepalived leaves out what it cannot read.
-    let weight =
-        reader.parse_leniently(&weight_name, &form, |text| u16::try_from(number(text, 0, most)?).ok());
+    let weight = reader.parse_leniently(&weight_name, &form, parse_weight);
     let upper = reader.parse_leniently(&upper_name, LIMIT_FORM, limit);
     let lower = reader.parse_leniently(&lower_name, LIMIT_FORM, limit);
     for (name, needed) in [(&host_name, true), (&port_name, needs_port)] {
@@ -129,9 +128,14 @@ const LIMIT_FORM: &str = "expected a number of connections";
 /// The most that HAProxy takes (configuration manual, "weight").
 const HEAVIEST: u32 = 256;
 
-/// A share that a VM publishes for itself: 0 to 256, good for HAProxy and IPVS alike.
+/// A share of a server behind HAProxy: 0 to 256.
 pub(crate) fn weight(text: &str) -> Option<u16> {
-    number(text, 0, HEAVIEST).and_then(|weight| u16::try_from(weight).ok())
+    ipvs_weight(text).filter(|weight| u32::from(*weight) <= HEAVIEST)
+}
+
+/// A share of a server behind IPVS: Keepalived's are wider.
+pub(crate) fn ipvs_weight(text: &str) -> Option<u16> {
+    number(text, 0, u16::MAX.into()).and_then(|weight| u16::try_from(weight).ok())
 }
 
 /// A number of connections; 0 is no limit, as in ipvsadm.

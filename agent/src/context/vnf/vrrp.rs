@@ -232,16 +232,25 @@ fn password(reader: &mut Reader<'_>, own: &str) -> Option<Secret> {
     let names = [own, "ONEAPP_VNF_KEEPALIVED_PASSWORD", "VROUTER_KEEPALIVED_PASSWORD"];
     let name = names.into_iter().find(|name| reader.text(name).is_some())?;
     let text = reader.text(name)?;
-    // What Keepalived's own file format would read as a comment, a block, a quotation or a parameter.
-    let safe = |byte: u8| byte.is_ascii_graphic() && !b"#!{}\"'\\$~@".contains(&byte);
-    if !text.bytes().all(safe) {
+    // Keepalived reads one word, and takes the rest of the line after # or ! for a comment.
+    let word = text.trim_start().split([' ', '\t', '#', '!']).next().unwrap_or_default();
+    // What its file format would read as a block, a quotation or an expansion.
+    let safe = |byte: u8| byte.is_ascii_graphic() && !b"{}\"\\~".contains(&byte);
+    if word.is_empty() || !text.bytes().all(|byte| byte == b' ' || safe(byte)) {
         reader.problem(
             name,
             "***",
-            "expected 1 to 8 printable ASCII characters, none of # ! { } \" ' \\ $ ~ @",
+            "expected 1 to 8 printable ASCII characters, none of { } \" \\ ~, the first neither # nor !",
         );
         return None;
     }
+    if word != text.trim() {
+        reader.warn(
+            name,
+            "only what stands before the first blank, # or ! counts: Keepalived reads no further",
+        );
+    }
+    let text = word;
     if text.len() > 8 {
         reader.warn(name, "only the first 8 characters count: VRRP has room for no more");
     }
