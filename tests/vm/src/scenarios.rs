@@ -8,14 +8,20 @@ use anyhow::{Result, ensure};
 use crate::command::run;
 use crate::context;
 use crate::image::Image;
+use crate::ipvs;
 use crate::machine::{Disk, Machine, SOON};
 
 /// Proves something in machines of its own.
 pub type Scenario = fn(&Image) -> Result<()>;
 
 /// By name.
-pub const ALL: [(&str, Scenario); 4] =
-    [("storage", storage), ("selectors", selectors), ("power", power), ("foreign", foreign)];
+pub const ALL: [(&str, Scenario); 5] = [
+    ("storage", storage),
+    ("selectors", selectors),
+    ("power", power),
+    ("foreign", foreign),
+    ("ipvs", ipvs::prove),
+];
 
 const STORAGE: &str = "oneke.role=storage";
 const MASTER: &str = "oneke.role=master";
@@ -23,7 +29,8 @@ const LONGHORN: &str = "findmnt -no SOURCE,FSTYPE,SIZE /var/lib/longhorn";
 /// Longer than the mount's own time-out of 90 s, on a slow machine.
 const MISSING: Duration = Duration::from_secs(240);
 
-fn seen(what: &str) {
+/// Tells what was seen.
+pub fn seen(what: &str) {
     println!("    {}", what.trim().replace('\n', "\n    "));
 }
 

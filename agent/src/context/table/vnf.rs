@@ -110,7 +110,11 @@ pub(super) const LVS: &[Variable] = &[
         .differs(INTERFACES),
     var("ONEAPP_VNF_LBn_IP", Form::Ipv4OrPlaceholder, "Virtual server n: its address."),
     var("ONEAPP_VNF_LBn_PORT", Form::Port, "Virtual server n: its port; unset: all."),
-    var("ONEAPP_VNF_LBn_PROTOCOL", Form::Choice(&["TCP", "UDP", "SCTP"]), "Virtual server n: its protocol."),
+    var(
+        "ONEAPP_VNF_LBn_PROTOCOL",
+        Form::Choice(&["TCP", "UDP", "SCTP"]),
+        "Virtual server n: its protocol; unset: UDP, as Keepalived has it.",
+    ),
     var(
         "ONEAPP_VNF_LBn_METHOD",
         Form::Choice(&["NAT", "DR", "TUN"]),
