@@ -10,6 +10,8 @@ const SHOWN: usize = 120;
 
 /// The longest explanation, which may repeat parts of a value: a value of a megabyte must not fill the journal.
 const TOLD: usize = 1000;
+/// What becomes of a value of which the old scripts, too, made nothing.
+pub(super) const PASSED_OVER: &str = "it is passed over";
 
 /// A context being read for one role. Problems and warnings of variables that do not concern the role are dropped:
 /// newer front ends put every input into every role's context.
@@ -81,6 +83,29 @@ impl<'a> Reader<'a> {
         }
         // A value that is refused stops the agent; what is read of it in its place is never used.
         parsed.or_else(|| parse(default).filter(|_| !default.is_empty()))
+    }
+
+    /// The same for what the old scripts passed over where they made nothing of it, and came up: it is told, and the
+    /// default stands.
+    pub fn forgiving<T>(
+        &mut self,
+        name: &str,
+        roles: Roles,
+        consequence: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let variable = table::find(name, roles);
+        let default = variable.map_or("", |variable| variable.default);
+        let value = self.text(name).unwrap_or(default);
+        if let Some(parsed) = parse(value) {
+            return Some(parsed);
+        }
+        if !value.is_empty() {
+            let form = variable.map_or(table::Form::Text, |variable| variable.form);
+            let shown = super::show::masked(name, value);
+            self.warn(name, format!("{shown:?} is not {form}: {consequence}"));
+        }
+        parse(default)
     }
 
     /// Reads something that matters only if `used`; otherwise its problems become warnings: a value that nobody uses

@@ -109,6 +109,11 @@ impl Vars {
             .filter(|(_, value)| !value.is_empty())
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
+
+    /// Their names.
+    pub fn names(&self, prefix: &str) -> Vec<String> {
+        self.with_prefix(prefix).map(|(name, _)| name.to_owned()).collect()
+    }
 }
 
 /// Names only: values may be secret.

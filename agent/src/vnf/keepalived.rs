@@ -5,6 +5,9 @@
 //! dead public switch) does not leave the cluster without its gateway. Priorities are otherwise equal, and an equal
 //! one never takes over from a living master, so addresses stay where they are when a VM comes back.
 //!
+//! A backup waits (256 - priority) / 256 of a second before it succeeds a master that resigned (RFC 5798, 6.1, "skew"):
+//! 0.6 s at the usual 100. So the loopback interface, which is always up, adds to every VM's priority alike ([`lift`]).
+//!
 //! Whole seconds speak VRRP version 2, as the old appliance does, so that both can share a role; fractions need version
 //! 3. Who holds what is seen on the NICs themselves, not told by Keepalived: it survives a restart of either.
 
@@ -36,6 +39,10 @@ read -r -t 2 line <&3 && [[ $line == *' 200 '* ]]
 const NIC_WEIGHT: u8 = 40;
 /// How much a dead HAProxy costs.
 const HAPROXY_WEIGHT: u8 = 20;
+/// How much a priority of 100 or less is lifted. At 200 the skew is 0.22 s, and there is room for higher ones.
+const LIFT: u16 = 100;
+/// The highest that adding makes of a priority (keepalived: VRRP_PRIO_OWNER is 255).
+const HIGHEST: u16 = 254;
 
 /// The whole file, with IPVS's part at its end. It is secret if it has a password.
 pub fn render(
@@ -131,18 +138,25 @@ fn render_instance(text: &mut String, instance: &Instance, names: &Names, peers:
     }
 }
 
-/// NICs that carry addresses but speak no VRRP; those that do are watched by Keepalived anyway.
+/// How much is added to these priorities, one number for the group. What is above 100 shares the room that is left up to
+/// 254: who was given more than another keeps more, or at least as much.
+fn lift(priorities: impl Iterator<Item = u8>) -> u16 {
+    let highest = u16::from(priorities.max().unwrap_or_default());
+    (HIGHEST.saturating_sub(highest) * LIFT).div_ceil(HIGHEST - 100).min(LIFT)
+}
+
+/// The lift, and NICs that carry addresses but speak no VRRP; those that do are watched by Keepalived anyway.
 fn tracked(config: &VrrpConfig, names: &Names, balances: bool) -> String {
     let speakers: BTreeSet<u8> = config.instances.iter().map(|instance| instance.nic).collect();
     let carriers: BTreeSet<u8> = config.instances.iter().flat_map(|i| &i.vips).map(|vip| vip.nic).collect();
     let mut text = String::new();
-    let mut silent = carriers.difference(&speakers).peekable();
-    if silent.peek().is_some() {
-        text.push_str("    track_interface {\n");
-        for nic in silent {
-            text.push_str(&format!("        {} weight -{NIC_WEIGHT}\n", names.of(*nic)));
-        }
-        text.push_str("    }\n");
+    let lift = lift(config.instances.iter().map(|instance| instance.priority));
+    let lifted = (lift > 0).then(|| format!("        lo weight {lift}\n"));
+    let silent = carriers.difference(&speakers);
+    let lost = silent.map(|nic| format!("        {} weight -{NIC_WEIGHT}\n", names.of(*nic)));
+    let interfaces: String = lifted.into_iter().chain(lost).collect();
+    if !interfaces.is_empty() {
+        text.push_str(&format!("    track_interface {{\n{interfaces}    }}\n"));
     }
     if balances {
         text.push_str("    track_script {\n        haproxy\n    }\n");
@@ -166,4 +180,23 @@ pub fn peers_in_force(file: &str) -> Peers {
         }
     }
     peers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lift_keeps_the_order_of_priorities() {
+        let lifted = |priority: u8| u16::from(priority) + lift([priority].into_iter());
+        let all: Vec<u16> = (1..=254).map(lifted).collect();
+        assert!(all.is_sorted(), "{all:?}");
+        assert_eq!([1, 99, 100, 101, 150, 253, 254].map(lifted), [101, 199, 200, 201, 218, 254, 254]);
+        assert_eq!(lifted(255), 255, "it owns the addresses");
+        assert_eq!(
+            lift([100, 150].into_iter()),
+            lift([150].into_iter()),
+            "one for the group, and none is cut off"
+        );
+    }
 }

@@ -25,6 +25,10 @@ const LIMIT: Duration = Duration::from_secs(5);
 const ASKED_LAST: Duration = Duration::from_secs(1);
 /// HAProxy and Keepalived take their configuration within a tenth of a second.
 const LOADING: Duration = Duration::from_secs(3);
+/// For what may have systemd read all its units anew (daemon-reload), on a starved machine beyond this: then the pass
+/// ends, systemd goes on, and the next pass that it answers sees what it did and does the rest. The loop shall not stand
+/// longer, for nothing else is looked at meanwhile.
+const CHANGING: Duration = LIMIT.saturating_add(LOADING);
 
 /// How systemd answered, or that it did not.
 pub type Units = BTreeMap<String, Observed<Unit>>;
@@ -150,10 +154,9 @@ impl Systemd {
         ask: impl AsyncFnOnce(zbus::Connection) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let connection = timeout(LIMIT, self.connection()).await.unwrap_or_else(|_| Err(silent(LIMIT)))?;
-        let limit = LIMIT + LOADING;
-        timeout(limit, ask(connection)).await.unwrap_or_else(|_| {
+        timeout(CHANGING, ask(connection)).await.unwrap_or_else(|_| {
             self.connection = None;
-            Err(silent(limit))
+            Err(silent(CHANGING))
         })
     }
 }
