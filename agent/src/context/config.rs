@@ -74,13 +74,18 @@ impl Config {
         let routes = matches!(reader.role(), None | Some(Role::Vnf));
         let mut id = |name| reader.value(name, Roles::ALL, |text| forms::number(text, 0, u32::MAX));
         let (vm, service, vrouter) = (id("VMID").map(VmId), id("SERVICE_ID"), id("VROUTER_ID"));
+        // A vnf shares variables with nodes and reads them by rules of its own.
+        let node = match reader.role() {
+            Some(Role::Vnf) => NodeConfig::read(&mut Reader::new(reader.vars(), Some(Role::Vnf)), &nics),
+            _ => NodeConfig::read(reader, &nics),
+        };
         Self {
             vm,
             service,
             vrouter,
             onegate: OneGateConfig::read(reader),
             report_ready: reader.on("REPORT_READY", Roles::ALL),
-            node: NodeConfig::read(reader, &nics),
+            node,
             vnf: if routes { VnfConfig::read(reader, &nics) } else { VnfConfig::default() },
             nics,
             warnings: Vec::new(),
