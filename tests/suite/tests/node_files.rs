@@ -167,6 +167,10 @@ fn check_manifest(path: &str, document: &Value, own: bool) {
     for key in ["/apiVersion", "/kind", "/metadata/name"] {
         assert!(document.pointer(key).is_some_and(Value::is_string), "{path} lacks {key}");
     }
+    if document.pointer("/kind").and_then(Value::as_str) == Some("HelmChart") {
+        let injects = document.pointer("/metadata/annotations/rke2.cattle.io~1inject-cluster-config");
+        assert_eq!(injects, Some(&"false".into()), "{path}: RKE2 would write into it");
+    }
     if let Some(values) = document.pointer("/spec/valuesContent") {
         let values: Value = serde_saphyr::from_str(values.as_str().unwrap()).unwrap();
         assert!(values.is_object(), "{path}: {values}");

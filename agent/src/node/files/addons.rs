@@ -231,10 +231,18 @@ fn helm_chart(chart: &super::catalogue::Chart) -> Map {
         // The job that installs it runs on a server's own network and tolerates a node without one.
         spec.push(("bootstrap".into(), true.into()));
     }
+    // RKE2 writes the cluster's settings into every HelmChart that it finds at its start: the file would no longer be ours,
+    // be written again, and the chart be installed anew each time (RKE2, pkg/bootstrap, rewriteChart).
+    let annotations = [("rke2.cattle.io/inject-cluster-config", "false".into())];
+    let metadata: [(&str, Yaml); 3] = [
+        ("name", chart.release.as_str().into()),
+        ("namespace", "kube-system".into()),
+        ("annotations", annotations.into()),
+    ];
     map([
         ("apiVersion", "helm.cattle.io/v1".into()),
         ("kind", "HelmChart".into()),
-        ("metadata", [("name", chart.release.as_str().into()), ("namespace", "kube-system".into())].into()),
+        ("metadata", metadata.into()),
         ("spec", Yaml::Map(spec)),
     ])
 }
@@ -286,6 +294,8 @@ kind: "HelmChart"
 metadata:
   name: "one-metallb"
   namespace: "kube-system"
+  annotations:
+    rke2.cattle.io/inject-cluster-config: "false"
 spec:
   repo: "https://metallb.github.io/metallb"
   chart: "metallb"
