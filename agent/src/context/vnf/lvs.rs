@@ -30,7 +30,7 @@ pub struct VirtualServer {
     pub address: Ipv4Addr,
     /// `None`: all ports.
     pub port: Option<u16>,
-    /// `ONEAPP_VNF_LBn_PROTOCOL`; `None` leaves it to Keepalived (TCP).
+    /// `ONEAPP_VNF_LBn_PROTOCOL`; `None` leaves it to Keepalived, as before.
     pub protocol: Option<Protocol>,
     /// `ONEAPP_VNF_LBn_METHOD`.
     pub method: Option<LvsMethod>,
