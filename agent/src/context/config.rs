@@ -93,6 +93,9 @@ impl Config {
     /// Tells what goes wrong on nodes only when it all comes together. A variable with a problem of its own is not told
     /// twice.
     fn judge(&self, reader: &mut Reader<'_>) {
+        for Warning { variable, message } in files::overlaps(self) {
+            reader.warn(&variable, message);
+        }
         let mut problems = files::conflicts(self);
         let roles = reader.role().cloned().map_or_else(
             || vec![Role::Master, Role::Worker("worker".into()), Role::Storage],

@@ -99,8 +99,15 @@ fn vips(reader: &mut Reader<'_>, index: u8) -> BTreeMap<u8, (Ipv4Addr, Option<u8
         .with_prefix(&prefix)
         .filter_map(|(name, _)| Some((name.to_owned(), padded(name.strip_prefix(&prefix)?)?)))
         .collect();
+    // Nodes only refer to the vnf's addresses: one that is wrong is the vnf's to refuse, and what nodes themselves make of
+    // one is told where they read it.
+    let is_own = matches!(reader.role(), None | Some(Role::Vnf));
     for (name, n) in names {
-        if let Some(vip) = vip(reader, &name) {
+        let vip = match is_own {
+            true => vip(reader, &name),
+            false => reader.text(&name).and_then(forms::ipv4_prefixed),
+        };
+        if let Some(vip) = vip {
             vips.insert(n, vip);
         }
     }

@@ -50,8 +50,13 @@ impl Digest {
         let mut next = Self { at, offers: testimony.offers().cloned().collect(), gone: BTreeSet::new() };
         let Some(previous) = previous else { return next };
         if previous.at > at {
-            // An older answer proves nothing against what is known since.
-            return previous.clone();
+            // An older answer proves nothing against what is known since; nor does a younger one of a leader whose clock is
+            // behind its predecessor's, but nobody who is new waits for the clocks to agree.
+            let mut same = previous.clone();
+            let is_known = |offer: &Offer| same.gone.iter().any(|gone| gone.is_same_place(offer));
+            next.offers.retain(|offer| !is_known(offer));
+            same.offers.extend(next.offers);
+            return same;
         }
         for offer in &previous.offers {
             match testimony.proof(offer.vm, offer.slot, |other| other.is_same_place(offer)) {

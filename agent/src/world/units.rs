@@ -25,6 +25,10 @@ const LIMIT: Duration = Duration::from_secs(5);
 const ASKED_LAST: Duration = Duration::from_secs(1);
 /// HAProxy and Keepalived take their configuration within a tenth of a second.
 const LOADING: Duration = Duration::from_secs(3);
+/// For what may have systemd read all its units anew (daemon-reload), on a starved machine beyond this: then the pass
+/// ends, systemd goes on, and the next pass that it answers sees what it did and does the rest. The loop shall not stand
+/// longer, for nothing else is looked at meanwhile.
+const CHANGING: Duration = LIMIT.saturating_add(LOADING);
 
 /// How systemd answered, or that it did not.
 pub type Units = BTreeMap<String, Observed<Unit>>;
@@ -46,7 +50,7 @@ impl Systemd {
         if names.is_empty() {
             return Units::new();
         }
-        let answer = timeout(LIMIT, self.try_observe(names)).await.unwrap_or_else(|_| Err(silent()));
+        let answer = timeout(LIMIT, self.try_observe(names)).await.unwrap_or_else(|_| Err(silent(LIMIT)));
         answer.unwrap_or_else(|error| {
             self.connection = None;
             let why = format!("could not ask systemd: {error:#}");
@@ -149,10 +153,10 @@ impl Systemd {
         &mut self,
         ask: impl AsyncFnOnce(zbus::Connection) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let connection = timeout(LIMIT, self.connection()).await.unwrap_or_else(|_| Err(silent()))?;
-        timeout(LIMIT + LOADING, ask(connection)).await.unwrap_or_else(|_| {
+        let connection = timeout(LIMIT, self.connection()).await.unwrap_or_else(|_| Err(silent(LIMIT)))?;
+        timeout(CHANGING, ask(connection)).await.unwrap_or_else(|_| {
             self.connection = None;
-            Err(silent())
+            Err(silent(CHANGING))
         })
     }
 }
@@ -170,8 +174,8 @@ pub enum Job {
     Reload,
 }
 
-fn silent() -> anyhow::Error {
-    anyhow::anyhow!("systemd did not answer within {} s", LIMIT.as_secs())
+fn silent(limit: Duration) -> anyhow::Error {
+    anyhow::anyhow!("systemd did not answer within {} s", limit.as_secs())
 }
 
 async fn details(

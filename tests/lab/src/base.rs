@@ -43,6 +43,7 @@ const EXCLUDED: &[&str] = &["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/
 const TIDINESS: u32 = 2;
 
 /// The distribution of this machine; the base is of the same one, because its package sources are known to work here.
+/// The environment's `ONEKE_LAB_SUITE` names another of its suites (`trixie`), for the daemons' versions there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Suite {
     name: String,
@@ -65,6 +66,11 @@ impl Suite {
         let name = value("VERSION_CODENAME").context("/etc/os-release has no VERSION_CODENAME")?;
         Ok(Self { name, components })
     }
+
+    fn or_named(self) -> Self {
+        let name = std::env::var("ONEKE_LAB_SUITE").unwrap_or(self.name);
+        Self { name, ..self }
+    }
 }
 
 /// The base file system's directory; makes it (half a minute and 300 MB) unless an earlier run has.
@@ -73,7 +79,7 @@ impl Suite {
 /// When the machine is neither Debian nor Ubuntu, or the packages cannot be fetched.
 pub fn ensure(say: &dyn Fn(&str)) -> Result<PathBuf> {
     let os_release = fs::read_to_string("/etc/os-release").context("could not read /etc/os-release")?;
-    let suite = Suite::parse(&os_release)?;
+    let suite = Suite::parse(&os_release)?.or_named();
     let mut key = DefaultHasher::new();
     (TIDINESS, PACKAGES, EXCLUDED, suite.components).hash(&mut key);
     let base = Path::new(CACHE).join(format!("{}-{:016x}", suite.name, key.finish()));

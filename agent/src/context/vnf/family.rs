@@ -110,7 +110,8 @@ pub(super) fn listener(
         _ => {
             let known =
                 nics.iter().flat_map(|nic| nic.ip.into_iter().chain(nic.vips.iter().map(|(_, vip, _)| *vip)));
-            let known: Vec<String> = known.map(|address| address.to_string()).collect();
+            let known: BTreeSet<Ipv4Addr> = known.collect();
+            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
             let form =
                 format!("expected an address of this VM or a placeholder of one: {}", known.join(", "));
             reader.problem(&name, text, form);

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::super::Nic;
 use super::super::forms::{number, port};
 use super::super::reader::Reader;
+use super::super::{Nic, Selected};
 use super::{Host, words};
 
 /// What unbound shall do.
@@ -74,6 +74,7 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Option<DnsConfig> {
         let addresses: Vec<IpAddr> = selected.address.map_or_else(|| all.collect(), |address| vec![address]);
         listen.extend(addresses.into_iter().map(|address| Listen { address, port: selected.port }));
     }
+    tell_strange(reader, nics, &selected);
     listen.sort_unstable();
     listen.dedup();
     Some(DnsConfig {
@@ -95,6 +96,18 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Option<DnsConfig> {
             .unwrap_or_else(|| "vr".into()),
         records: records(nics),
     })
+}
+
+/// An IPv4 address that is named and that no NIC has, as far as the context knows: unbound takes it all the same, but
+/// nobody reaches it. IPv6 addresses may come from router advertisements, which the context knows nothing of.
+fn tell_strange(reader: &mut Reader<'_>, nics: &[Nic], selected: &[Selected]) {
+    let known: Vec<IpAddr> = nics.iter().flat_map(addresses).collect();
+    let named = selected.iter().filter_map(|selected| selected.address);
+    for address in named.filter(|address| address.is_ipv4() && !known.contains(address)) {
+        let message =
+            format!("{address} is on no interface of this VM: the name server is not reached there");
+        reader.warn("ONEAPP_VNF_DNS_INTERFACES", message);
+    }
 }
 
 /// The own addresses and the virtual ones: a name server that listens on a NIC answers on all of them.

@@ -108,8 +108,8 @@ fn lacks_its_disk(wish: &Wish<'_>, facts: &Facts, runs: bool) -> bool {
 
 /// Where a wish stands, read off the machine.
 enum Standing {
-    /// Something is mounted there.
-    Mounted { device: String, filesystem: String, size: Option<u64> },
+    /// Something is mounted there: in people's words, and what of it can grow.
+    Mounted { what: String, filesystem: String, size: Option<u64> },
     /// There is a unit that mounts it; its UUID, unless an administrator's unit names the disk otherwise.
     Established(Option<String>),
     /// It is, or was, being formatted.
@@ -131,12 +131,12 @@ struct Pass<'a> {
     waiting: Vec<&'a str>,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     fn one(&mut self, wish: &Wish<'_>, decision: &mut Decision) -> Condition {
         match standing(wish, self.facts) {
-            Standing::Mounted { device, filesystem, size } => {
+            Standing::Mounted { what, filesystem, size } => {
                 let grown = self.grow(wish, &filesystem, size, decision);
-                let message = format!("{device} ({filesystem}) is mounted at {}{grown}", wish.mountpoint);
+                let message = format!("{what} is mounted at {}{grown}", wish.mountpoint);
                 Condition::met(kind(wish), "Mounted", message)
             }
             Standing::Established(uuid) => self.mount(wish, uuid.as_deref(), decision),
@@ -167,20 +167,7 @@ impl Pass<'_> {
         let Observed::Known(disks) = &self.facts.disks else {
             return Condition::unknown(kind(wish), "DisksNotSeen", "the disks were not seen");
         };
-        let own_uuid = own_uuid(self.config.service, self.config.vm.map(|vm| vm.0), wish.purpose);
-        let taken: Vec<String> =
-            self.taken.iter().filter(|t| t.0 != wish.purpose).map(|t| t.1.clone()).collect();
-        let others = self.wishes.iter().filter(|other| other.purpose != wish.purpose);
-        let choosing = Choosing {
-            disks,
-            vm: self.config.vm,
-            wipe: &self.config.node.storage.wipe,
-            is_new: self.is_new,
-            own_uuid: &own_uuid,
-            taken: &taken,
-            named: &others.map(|other| other.device).collect::<Vec<_>>(),
-        };
-        match choosing.choose(wish) {
+        match self.choosing(wish, disks).choose(wish) {
             Ok(Choice::Mount { disk, uuid, filesystem }) => {
                 self.taken.push((wish.purpose, disk.identity()));
                 establish(wish, uuid, filesystem, decision)
@@ -190,7 +177,7 @@ impl Pass<'_> {
                     disk: disk.identity(),
                     path: disk.path(),
                     filesystem: self.config.node.storage.filesystem.clone(),
-                    uuid: own_uuid.clone(),
+                    uuid: self.own_uuid(wish),
                     label: wish.purpose.name().into(),
                     wipe,
                     stage: Stage::Chosen,
@@ -205,6 +192,25 @@ impl Pass<'_> {
             }
             Err(Refusal { reason, message, .. }) => Condition::unmet(kind(wish), reason, message),
         }
+    }
+
+    /// What a choice of this wish's disk goes by.
+    fn choosing(&self, wish: &Wish<'_>, disks: &'a Disks) -> Choosing<'a> {
+        let others = self.wishes.iter().filter(|other| other.purpose != wish.purpose);
+        let taken = self.taken.iter().filter(|taken| taken.0 != wish.purpose);
+        Choosing {
+            disks,
+            vm: self.config.vm,
+            wipe: &self.config.node.storage.wipe,
+            is_new: self.is_new,
+            own_uuid: self.own_uuid(wish),
+            taken: taken.map(|taken| taken.1.clone()).collect(),
+            named: others.map(|other| other.device).collect(),
+        }
+    }
+
+    fn own_uuid(&self, wish: &Wish<'_>) -> String {
+        own_uuid(self.config.service, self.config.vm.map(|vm| vm.0), wish.purpose)
     }
 
     /// A disk was chosen: the job runs, or is started (again).
@@ -227,7 +233,10 @@ impl Pass<'_> {
         let Observed::Known(disks) = &self.facts.disks else {
             return Condition::unknown(kind(wish), "DisksNotSeen", "the disks were not seen");
         };
-        match record.may_format(disks) {
+        // Until it is begun, what the disk holds is given up only as long as the context says so.
+        let named = |disk| self.choosing(wish, disks).may_wipe(disk);
+        let wipe = record.wipe && (record.stage == Stage::Begun || record.disk(disks).is_ok_and(named));
+        match (Record { wipe, ..record.clone() }).may_format(disks) {
             Ok(disk) => {
                 decision.effects.push(Effect::StartUnit(unit.clone()));
                 if failed {
@@ -317,8 +326,8 @@ fn establish(wish: &Wish<'_>, uuid: &str, filesystem: &str, decision: &mut Decis
 fn standing(wish: &Wish<'_>, facts: &Facts) -> Standing {
     match place(wish, facts) {
         Observed::Known(Place::Mounted { device, filesystem, size }) => {
-            let (device, filesystem, size) = (device.clone(), filesystem.clone(), *size);
-            return Standing::Mounted { device, filesystem, size };
+            let (what, filesystem) = (format!("{device} ({filesystem})"), filesystem.clone());
+            return Standing::Mounted { what, filesystem, size: *size };
         }
         Observed::Known(Place::Empty | Place::Holds(_)) => {}
         Observed::Absent => return Standing::Unclear(format!("{} was not looked at", wish.mountpoint)),
@@ -346,7 +355,8 @@ fn standing(wish: &Wish<'_>, facts: &Facts) -> Standing {
 fn unseen(wish: &Wish<'_>, facts: &Facts, why: String) -> Standing {
     let unit = mount_unit(wish.mountpoint);
     if facts.unit(&unit).known().is_some_and(|unit| unit.active == Active::Active) {
-        return Standing::Mounted { device: unit, filesystem: why, size: None };
+        let what = format!("the disk of {unit} (not seen at present: {why})");
+        return Standing::Mounted { what, filesystem: String::new(), size: None };
     }
     Standing::Unclear(why)
 }

@@ -47,11 +47,11 @@ pub struct Choosing<'a> {
     /// The node has not joined: every blank disk is still the machine's own. Afterwards it may be a volume of a pod.
     pub is_new: bool,
     /// The UUID of what this VM itself would format for this purpose.
-    pub own_uuid: &'a str,
+    pub own_uuid: String,
     /// Identities and UUIDs of disks that are for another purpose.
-    pub taken: &'a [String],
+    pub taken: Vec<String>,
     /// How the disks of other purposes are named: none of them is the only blank one.
-    pub named: &'a [&'a Selector],
+    pub named: Vec<&'a Selector>,
 }
 
 impl<'a> Choosing<'a> {
@@ -74,7 +74,7 @@ impl<'a> Choosing<'a> {
                 format!("{path} takes no writes: attach it without READONLY"),
             ));
         }
-        let may_wipe = self.wipe.iter().any(|named| self.find(named).is_ok_and(|named| named == disk));
+        let may_wipe = self.may_wipe(disk);
         if let Some(busy) = self.disks.busy(disk, may_wipe || disk.contents.known().is_some_and(is_marked)) {
             return Err(refusal("DiskInUse", format!("{busy}: name another disk in {variable}")));
         }
@@ -110,6 +110,11 @@ impl<'a> Choosing<'a> {
                 if *wish.device == Selector::Blank { path.clone() } else { wish.device.to_string() }
             ),
         ))
+    }
+
+    /// True if the context names this very disk as one whose data may go.
+    pub fn may_wipe(&self, disk: &Disk) -> bool {
+        self.wipe.iter().any(|named| self.find(named).is_ok_and(|named| named == disk))
     }
 
     /// The disk that a selector means.

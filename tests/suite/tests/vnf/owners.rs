@@ -11,7 +11,8 @@ use std::process::Command;
 
 /// One shell for all cases: `$1` and so on are their directories. Keepalived's status 5 is acceptance with warnings.
 const SCRIPT: &str = r#"
-mount -t tmpfs tmpfs /etc/keepalived
+# Keepalived 2.3 of Debian keeps a file of its own there, which it needs.
+mount -t tmpfs tmpfs /mnt && cp -r /etc/keepalived/. /mnt && mount --move /mnt /etc/keepalived
 mount -t tmpfs tmpfs /run
 ip link set lo up
 for n in 0 1 2 3 4 5; do ip link add eth$n type veth peer name peer$n; ip link set eth$n up; done
