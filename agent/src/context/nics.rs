@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::forms;
-use super::placeholder::number;
+use super::placeholder::{number, padded};
 use super::reader::Reader;
 use super::table::Roles;
 use crate::service::Role;
@@ -97,7 +97,7 @@ fn vips(reader: &mut Reader<'_>, index: u8) -> BTreeMap<u8, (Ipv4Addr, Option<u8
     let names: Vec<(String, u8)> = reader
         .vars()
         .with_prefix(&prefix)
-        .filter_map(|(name, _)| Some((name.to_owned(), number(name.strip_prefix(&prefix)?)?)))
+        .filter_map(|(name, _)| Some((name.to_owned(), padded(name.strip_prefix(&prefix)?)?)))
         .collect();
     // Nodes only refer to the vnf's addresses: one that is wrong is the vnf's to refuse, and what nodes themselves make of
     // one is told where they read it.
@@ -208,10 +208,11 @@ pub(super) mod tests {
             ("ONEAPP_VROUTER_ETH0_VIP0", "10.0.0.2"),
             ("ONEAPP_VROUTER_ETH0_VIP10", "10.0.0.3/32"),
             ("ONEAPP_VROUTER_ETH0_VIP2", ""),
+            ("ONEAPP_VROUTER_ETH0_VIP03", "10.0.0.4"),
             ("ETH0_VROUTER_IP", "10.0.0.9"),
         ]);
         let vips: Vec<_> = nics[0].vips.iter().map(|(n, ip, len)| format!("{n}: {ip}/{len}")).collect();
-        assert_eq!(vips, ["0: 10.0.0.2/16", "10: 10.0.0.3/32"]);
+        assert_eq!(vips, ["0: 10.0.0.2/16", "3: 10.0.0.4/16", "10: 10.0.0.3/32"]);
     }
 
     #[test]

@@ -54,6 +54,11 @@ pub(super) fn number(text: &str) -> Option<u8> {
     (number.to_string() == text).then_some(number)
 }
 
+/// The same where people pad it: `01` is 1.
+pub(super) fn padded(text: &str) -> Option<u8> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
 fn named(nics: &[Nic], name: &str) -> Option<Ipv4Addr> {
     let (index, kind, n) = parts(name)?;
     let nic = nics.iter().find(|nic| nic.index == index)?;

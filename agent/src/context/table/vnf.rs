@@ -85,7 +85,7 @@ pub(super) const HAPROXY: &[Variable] = &[
         .input()
         .differs("A hint: what others need is pushed to the vnf VMs, so that backends appear sooner and cost less."),
     var("ONEAPP_VNF_HAPROXY_INTERFACES", Form::Interfaces, "NICs on whose addresses HAProxy listens, beside all virtual addresses; by default all.").input().differs(INTERFACES),
-    var("ONEAPP_VNF_HAPROXY_LBn_IP", Form::Ipv4OrPlaceholder, "Listener n: its address.").differs("An address that is not ours is told, not dropped."),
+    var("ONEAPP_VNF_HAPROXY_LBn_IP", Form::Ipv4OrPlaceholder, "Listener n: its address.").differs("An address that is not ours is refused, not dropped; a placeholder of an address that this VM lacks is left out, as before, but with a warning."),
     var("ONEAPP_VNF_HAPROXY_LBn_PORT", Form::Port, "Listener n: its port.").differs(SERVICE),
     var("ONEAPP_VNF_HAPROXY_LBn_PROTOCOL", Form::Text, "Listener n: unused with HAProxy."),
     var("ONEAPP_VNF_HAPROXY_LBn_METHOD", Form::Text, "Listener n: unused with HAProxy."),

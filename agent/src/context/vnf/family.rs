@@ -102,17 +102,18 @@ pub(super) fn listener(
             );
             None
         }
-        found => {
+        // A template names an address that this VM may have; one that it was not given is no slip of the pen.
+        None if placeholder::is_placeholder(text) => {
+            reader.warn(&name, format!("this VM has no {text}: balancer {index} does not listen"));
+            None
+        }
+        _ => {
             let known =
                 nics.iter().flat_map(|nic| nic.ip.into_iter().chain(nic.vips.iter().map(|(_, vip, _)| *vip)));
             let known: BTreeSet<Ipv4Addr> = known.collect();
             let known: Vec<String> = known.iter().map(ToString::to_string).collect();
-            let meant = found.filter(|_| placeholder::is_placeholder(text));
-            let meant = meant.map_or_else(String::new, |address| format!(" (it means {address})"));
-            let form = format!(
-                "expected an address of this VM or a placeholder of one{meant}: {}",
-                known.join(", ")
-            );
+            let form =
+                format!("expected an address of this VM or a placeholder of one: {}", known.join(", "));
             reader.problem(&name, text, form);
             None
         }

@@ -6,10 +6,9 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::super::Nic;
-use super::super::forms::port;
+use super::super::forms::{number, port};
 use super::super::placeholder;
 use super::super::reader::Reader;
-use super::index_in;
 use super::vrrp::VrrpConfig;
 
 /// Which NICs forward packets.
@@ -101,11 +100,11 @@ const FORWARD_FORM: &str = "expected [DEST:]PORT:NEWDEST[:NEWPORT], with IPv4 ad
 
 fn forwards(reader: &mut Reader<'_>, nics: &[Nic]) -> Vec<Forward> {
     let prefix = "ONEAPP_VNF_NAT4_PORT_FWD";
-    let mut names: Vec<(u16, &str)> = reader
+    let mut names: Vec<(u32, &str)> = reader
         .vars()
         .iter()
         .filter(|(_, value)| !value.trim().is_empty())
-        .filter_map(|(name, _)| Some((index_in(name, prefix, "")?, name)))
+        .filter_map(|(name, _)| Some((number(name.strip_prefix(prefix)?, 0, u32::MAX)?, name)))
         .collect();
     names.sort_unstable();
     let mut forwards: Vec<Forward> = Vec::new();
