@@ -4,6 +4,8 @@
 //! matters: the parsed context (so that it is parsed once), the effects of the last passes (so that repeating ones slow
 //! down instead of spinning, invariant 12), and since when each condition stands (restored from the last report).
 
+mod apply;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::time::Duration;
@@ -134,9 +136,6 @@ const SETTLE: Duration = Duration::from_millis(100);
 const REMEMBERED: usize = 4;
 /// Where repeating effects and failures end up.
 const SLOWEST: Duration = Duration::from_secs(60);
-/// Writes onto other VMs that are on their way at once: each takes about a second (onegate.md, "Cost"), most of it spent
-/// in programs that the front end starts; more at once would only wait there.
-const IN_FLIGHT: usize = 8;
 /// One tells OneGate, one the leader, one sees that all is told; others for what fails in passing.
 const FAREWELL_PASSES: usize = 6;
 /// The longest that a shutdown waits for the farewell.
@@ -311,47 +310,6 @@ impl Driver {
         self.standing = report.conditions.iter().map(|s| (s.condition.kind.clone(), s.clone())).collect();
     }
 
-    /// Applies the effects in order. What the machine refuses ends the pass, for the rest may build on it. What the
-    /// network refuses does not: whoever could not be told goes last in the next pass, so that he holds up nobody.
-    async fn apply(
-        &mut self,
-        world: &mut impl World,
-        effects: &[Effect],
-        report: &mut Report,
-    ) -> Option<Condition> {
-        let is_late = |effect: &&Effect| addressee(effect).is_some_and(|vm| self.untold.contains(&vm));
-        let (late, first): (Vec<&Effect>, Vec<&Effect>) = effects.iter().partition(is_late);
-        let ordered: Vec<&Effect> = first.into_iter().chain(late).collect();
-        let (mut failed, mut untold) = (None, BTreeSet::new());
-        'pass: for group in groups(&ordered) {
-            let outcomes = match group {
-                [one] => vec![world.apply(one).await],
-                several => {
-                    world.publish_on(&several.iter().filter_map(|e| other(e)).collect::<Vec<_>>()).await
-                }
-            };
-            for (effect, outcome) in group.iter().zip(outcomes) {
-                let Err(error) = outcome else {
-                    report.effects.push(effect.to_string());
-                    continue;
-                };
-                report.effects.push(format!("failed: {effect}: {error}"));
-                failed.get_or_insert_with(|| {
-                    Condition::unmet("Applied", APPLY_FAILED, format!("could not {effect}: {error}"))
-                });
-                match effect {
-                    Effect::HoldLease { .. } | Effect::AnnotateNode { .. } | Effect::PublishSealed(_) => {}
-                    Effect::Publish { vm, .. } => drop(untold.insert(*vm)),
-                    _ => break 'pass,
-                }
-            }
-        }
-        if effects.iter().any(|effect| addressee(effect).is_some()) {
-            self.untold = untold;
-        }
-        failed
-    }
-
     /// Effects that are decided again although they were applied mean that the world does not follow, or that somebody
     /// undoes them: slow down.
     fn pace(&mut self, decision: &Decision, failed: bool) -> Duration {
@@ -383,28 +341,6 @@ fn provisional(vars: &Vars, problems: Vec<Problem>) -> Result<Config, Vec<Proble
         variable: problem.variable,
     }));
     Ok(config)
-}
-
-/// Effects one by one, but writes onto other VMs that follow each other together: none of them needs another.
-fn groups<'a, 'e>(effects: &'a [&'e Effect]) -> impl Iterator<Item = &'a [&'e Effect]> {
-    let alike = effects.chunk_by(|one, next| other(one).is_some() && other(next).is_some());
-    alike.flat_map(|group| group.chunks(IN_FLIGHT))
-}
-
-/// A publication on another VM.
-fn other(effect: &Effect) -> Option<(VmId, &Attributes)> {
-    match effect {
-        Effect::Publish { vm: Some(vm), attributes } => Some((*vm, attributes)),
-        _ => None,
-    }
-}
-
-/// Whom a publication is written to.
-fn addressee(effect: &Effect) -> Option<Option<VmId>> {
-    match effect {
-        Effect::Publish { vm, .. } => Some(*vm),
-        _ => None,
-    }
 }
 
 const APPLY_FAILED: &str = "ApplyFailed";

@@ -101,7 +101,7 @@ fn page(found: &Found, now: u64) -> String {
                 &format!("THE AGENT IS STUCK: this is what it said {age} ago; journalctl -u oneke-agent\n\n");
         }
         (Agent::Runs | Agent::Silent, None) => {
-            page += "the agent has just started and has not looked around yet\n"
+            page += "the agent has said nothing yet: it has just started, or cannot write to /run: journalctl -u oneke-agent\n"
         }
         (Agent::Runs, Some(_)) => {}
     }

@@ -8,6 +8,8 @@ use crate::service::Role;
 /// The longest part of a value that a problem repeats: enough to recognise it, short enough for a log line.
 const SHOWN: usize = 120;
 
+/// The longest explanation, which may repeat parts of a value: a value of a megabyte must not fill the journal.
+const TOLD: usize = 1000;
 /// What becomes of a value of which the old scripts, too, made nothing.
 pub(super) const PASSED_OVER: &str = "it is passed over";
 
@@ -150,12 +152,12 @@ impl<'a> Reader<'a> {
     /// Records a problem, if it concerns the role; a secret value is masked, a long one cut.
     pub fn problem(&mut self, name: &str, value: &str, expected: impl Into<String>) {
         if table::concerns(name, self.role.as_ref()) {
-            let value = super::show::masked(name, value);
-            let value = match value.char_indices().nth(SHOWN) {
-                Some((end, _)) => format!("{}...", &value[..end]),
-                None => value.into_owned(),
-            };
-            self.problems.push(Problem { variable: name.into(), value, expected: expected.into() });
+            let value = cut(&super::show::masked(name, value), SHOWN);
+            self.problems.push(Problem {
+                variable: name.into(),
+                value,
+                expected: cut(&expected.into(), TOLD),
+            });
         }
     }
 
@@ -167,7 +169,7 @@ impl<'a> Reader<'a> {
     /// Records a warning, if it concerns the role.
     pub fn warn(&mut self, name: &str, message: impl Into<String>) {
         if table::concerns(name, self.role.as_ref()) {
-            self.warnings.push(Warning { variable: name.into(), message: message.into() });
+            self.warnings.push(Warning { variable: name.into(), message: cut(&message.into(), TOLD) });
         }
     }
 
@@ -181,7 +183,34 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// At most so many characters, and dots where there were more.
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// The old appliance's rule: `upcase` is `YES` or `1` (contract.md 1.0). `true` and `on` are no.
 pub(super) fn is_yes(value: &str) -> bool {
     value.eq_ignore_ascii_case("YES") || value == "1"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+
+    #[test]
+    fn no_value_fills_the_journal() {
+        let long = "é".repeat(100_000);
+        let names = ["ONEAPP_K8S_NODE_LABELS", "ONEAPP_K8S_CNI_PLUGIN", "ONEAPP_K8S_MULTUS_ENABLED"];
+        let vars = Vars::from_iter(names.map(|name| (name, long.as_str())));
+        let (_, problems, warnings) = Config::examine(&vars, None);
+        assert_eq!((problems.len(), warnings.len()), (2, 2), "{problems:?}");
+        let told = problems.iter().map(ToString::to_string).chain(warnings.iter().map(ToString::to_string));
+        for line in told {
+            assert!(line.chars().count() < TOLD + 2 * SHOWN, "{} characters", line.chars().count());
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The loop against worlds in memory.
 
+use super::apply::IN_FLIGHT;
 use super::*;
 use crate::facts::{Link, Reading, Routes};
 use crate::plan::Secret;
@@ -173,4 +174,51 @@ fn effects_that_come_again_slow_down() {
         assert_eq!(delays.last(), Some(&SLOWEST), "{delays:?}");
         assert_eq!(pace(&mut driver, others), SETTLE, "what is new is quick");
     }
+}
+
+/// Refuses whatever is about the name server.
+#[derive(Default)]
+struct WithoutNames(Vec<String>);
+
+impl World for WithoutNames {
+    async fn observe(&mut self, _: &Interests, _: &Reads) -> Facts {
+        Facts::default()
+    }
+
+    async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
+        self.0.push(effect.to_string());
+        if self.0.last().is_some_and(|told| told.contains("unbound")) { Err("taken".into()) } else { Ok(()) }
+    }
+
+    async fn report(&mut self, _: &Report) {}
+
+    async fn wait(&mut self, _: Duration) -> Event {
+        Event::Stop
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_refuses_its_file_holds_up_itself_alone() {
+    let file = |path: &str, checker| {
+        let content = crate::plan::Content::Public(String::new());
+        Effect::WriteFile(crate::plan::FileSpec { path: path.into(), mode: 0o644, content, checker })
+    };
+    let load = |unit: &str| Effect::LoadConfig {
+        unit: unit.into(),
+        how: crate::plan::Load::Reload,
+        digest: String::new(),
+    };
+    let checked = |checker: crate::plan::Checker| [file("/etc/x", Some(checker)), load(checker.unit())];
+    let [keepalived, haproxy] =
+        [crate::plan::Checker::Keepalived, crate::plan::Checker::Haproxy].map(checked);
+    let unbound = [file("/etc/unbound", Some(crate::plan::Checker::Unbound)), load("unbound.service")];
+    let effects = [&unbound[..], &[load("unbound.service")], &keepalived, &haproxy].concat();
+    let (mut world, mut report) = (WithoutNames::default(), Report::default());
+    let failed = Driver::default().apply(&mut world, &effects, &mut report).await;
+    assert!(failed.is_some_and(|condition| condition.message.contains("unbound")));
+    assert_eq!(world.0.len(), 5, "{:?}", world.0);
+    let mut world = WithoutNames::default();
+    let effects = [file("/etc/unbound-like", None), load("keepalived.service")];
+    Driver::default().apply(&mut world, &effects, &mut report).await;
+    assert_eq!(world.0.len(), 1, "what is nobody's alone ends the pass: {:?}", world.0);
 }

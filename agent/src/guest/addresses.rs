@@ -9,7 +9,7 @@ use crate::context::{Config, Nic};
 use crate::facts::{Facts, Link, Observed};
 use crate::plan::{Condition, Decision};
 
-const KIND: &str = "AddressesThere";
+const KIND: &str = "AddressesPresent";
 
 /// Tells which NIC lacks its address; says nothing while all is well, or not seen.
 pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) {

@@ -111,7 +111,11 @@ pub(super) const LVS: &[Variable] = &[
     var("ONEAPP_VNF_LBn_IP", Form::Ipv4OrPlaceholder, "Virtual server n: its address."),
     var("ONEAPP_VNF_LBn_PORT", Form::Port, "Virtual server n: its port; unset: all.")
         .differs("What Keepalived leaves out is left out as before (a balancer or a server with a wrong port, a server by name, an unknown word), but with a warning."),
-    var("ONEAPP_VNF_LBn_PROTOCOL", Form::Choice(&["TCP", "UDP", "SCTP"]), "Virtual server n: its protocol."),
+    var(
+        "ONEAPP_VNF_LBn_PROTOCOL",
+        Form::Choice(&["TCP", "UDP", "SCTP"]),
+        "Virtual server n: its protocol; unset: UDP, as Keepalived has it.",
+    ),
     var(
         "ONEAPP_VNF_LBn_METHOD",
         Form::Choice(&["NAT", "DR", "TUN"]),

@@ -30,7 +30,8 @@ pub struct VirtualServer {
     pub address: Ipv4Addr,
     /// `None`: all ports.
     pub port: Option<u16>,
-    /// `ONEAPP_VNF_LBn_PROTOCOL`; `None` leaves it to Keepalived (TCP).
+    /// `ONEAPP_VNF_LBn_PROTOCOL`; `None` leaves it to Keepalived, which takes UDP (2.2 and 2.3: none of our checks of
+    /// such a server speaks TCP).
     pub protocol: Option<Protocol>,
     /// `ONEAPP_VNF_LBn_METHOD`.
     pub method: Option<LvsMethod>,
@@ -96,6 +97,12 @@ fn virtual_server(
             .into_iter()
             .find_map(|(word, protocol)| text.eq_ignore_ascii_case(word).then_some(protocol))
     });
+    if reader.text(&name("PROTOCOL")).is_none() {
+        reader.warn(
+            &name("PROTOCOL"),
+            "it is not set, and Keepalived then balances UDP alone: set it to TCP for TCP",
+        );
+    }
     let method = reader.parse_leniently(&name("METHOD"), "expected NAT, DR or TUN", |text| {
         [("NAT", LvsMethod::Nat), ("DR", LvsMethod::Dr), ("TUN", LvsMethod::Tun)]
             .into_iter()
