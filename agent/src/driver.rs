@@ -1,16 +1,18 @@
 //! The one loop: observe, decide, apply, report, wait. And the one seam, [`World`].
 //!
 //! A pass is whole and idempotent; what a crash interrupts, the next pass finishes. The driver remembers nothing that
-//! matters: the parsed context (so that it is parsed once), the effects of the last pass (so that repeating ones slow
+//! matters: the parsed context (so that it is parsed once), the effects of the last passes (so that repeating ones slow
 //! down instead of spinning, invariant 12), and since when each condition stands (restored from the last report).
 
-use std::collections::{BTreeMap, BTreeSet};
+mod apply;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::context::{Config, Problem, Vars};
+use crate::context::{Config, Problem, Vars, Warning};
 use crate::decide::{decide, interests, role_of};
 use crate::facts::{Facts, Observed, Workload};
 use crate::plan::{Attributes, Condition, Decision, Effect, Reads, Status, Table};
@@ -130,11 +132,10 @@ pub struct Standing {
 const LOOK_AT_LEAST: Duration = Duration::from_secs(30);
 /// The shortest time between two passes that had effects: enough for systemd to move.
 const SETTLE: Duration = Duration::from_millis(100);
+/// So many passes with effects are compared: two that undo each other's work take turns.
+const REMEMBERED: usize = 4;
 /// Where repeating effects and failures end up.
 const SLOWEST: Duration = Duration::from_secs(60);
-/// Writes onto other VMs that are on their way at once: each takes about a second (onegate.md, "Cost"), most of it spent
-/// in programs that the front end starts; more at once would only wait there.
-const IN_FLIGHT: usize = 8;
 /// One tells OneGate, one the leader, one sees that all is told; others for what fails in passing.
 const FAREWELL_PASSES: usize = 6;
 /// The longest that a shutdown waits for the farewell.
@@ -148,7 +149,8 @@ pub struct Driver {
     parsed: Option<Parsed>,
     interests: Interests,
     reads: Reads,
-    last: Vec<Effect>,
+    /// What the last passes did, the newest first; empty once one had nothing to do.
+    recent: VecDeque<Vec<Effect>>,
     repeats: u32,
     /// Whose attributes could not be written in the last pass; `None` is this VM.
     untold: BTreeSet<Option<VmId>>,
@@ -187,7 +189,7 @@ impl Driver {
     pub async fn farewell(&mut self, world: &mut impl World) {
         for _ in 0..FAREWELL_PASSES {
             self.pass(world).await;
-            if self.last.is_empty() {
+            if self.recent.is_empty() {
                 return;
             }
         }
@@ -253,7 +255,10 @@ impl Driver {
             return;
         }
         let config = match Vars::parse(text.expose()) {
-            Ok(vars) => Config::read(&vars, role.clone()),
+            Ok(vars) => match (Config::read(&vars, role.clone()), &role) {
+                (Err(problems), None) => provisional(&vars, problems),
+                (config, _) => config,
+            },
             Err(error) => Err(vec![Problem {
                 variable: "context.sh".into(),
                 value: String::new(),
@@ -265,7 +270,7 @@ impl Driver {
 
     fn decide(&self, facts: &Facts) -> (Decision, Report) {
         let mut report = Report { at: facts.wall, ..Report::default() };
-        let decision = match self.parsed.as_ref().map(|parsed| &parsed.config) {
+        let mut decision = match self.parsed.as_ref().map(|parsed| &parsed.config) {
             None => waiting_for_context(&facts.context),
             Some(Err(problems)) => {
                 report.problems = problems.iter().map(Problem::to_string).collect();
@@ -277,6 +282,9 @@ impl Driver {
                 decide(config, facts)
             }
         };
+        if self.parsed.is_some() {
+            decision.told.extend(unread(&facts.context));
+        }
         report.role = role_of(facts).known().map(|role| role.name().to_owned());
         report.phase = crate::signals::phase(&decision).to_owned();
         report.ready = decision.is_ready();
@@ -302,94 +310,58 @@ impl Driver {
         self.standing = report.conditions.iter().map(|s| (s.condition.kind.clone(), s.clone())).collect();
     }
 
-    /// Applies the effects in order. What the machine refuses ends the pass, for the rest may build on it. What the
-    /// network refuses does not: whoever could not be told goes last in the next pass, so that he holds up nobody.
-    async fn apply(
-        &mut self,
-        world: &mut impl World,
-        effects: &[Effect],
-        report: &mut Report,
-    ) -> Option<Condition> {
-        let is_late = |effect: &&Effect| addressee(effect).is_some_and(|vm| self.untold.contains(&vm));
-        let (late, first): (Vec<&Effect>, Vec<&Effect>) = effects.iter().partition(is_late);
-        let ordered: Vec<&Effect> = first.into_iter().chain(late).collect();
-        let (mut failed, mut untold) = (None, BTreeSet::new());
-        'pass: for group in groups(&ordered) {
-            let outcomes = match group {
-                [one] => vec![world.apply(one).await],
-                several => {
-                    world.publish_on(&several.iter().filter_map(|e| other(e)).collect::<Vec<_>>()).await
-                }
-            };
-            for (effect, outcome) in group.iter().zip(outcomes) {
-                let Err(error) = outcome else {
-                    report.effects.push(effect.to_string());
-                    continue;
-                };
-                report.effects.push(format!("failed: {effect}: {error}"));
-                failed.get_or_insert_with(|| {
-                    Condition::unmet("Applied", APPLY_FAILED, format!("could not {effect}: {error}"))
-                });
-                match effect {
-                    Effect::HoldLease { .. } | Effect::AnnotateNode { .. } | Effect::PublishSealed(_) => {}
-                    Effect::Publish { vm, .. } => drop(untold.insert(*vm)),
-                    _ => break 'pass,
-                }
-            }
-        }
-        if effects.iter().any(|effect| addressee(effect).is_some()) {
-            self.untold = untold;
-        }
-        failed
-    }
-
-    /// Effects that are decided again although they were applied mean that the world does not follow: slow down.
+    /// Effects that are decided again although they were applied mean that the world does not follow, or that somebody
+    /// undoes them: slow down.
     fn pace(&mut self, decision: &Decision, failed: bool) -> Duration {
         let calm = decision.look_again.unwrap_or(LOOK_AT_LEAST).min(LOOK_AT_LEAST);
         let effects = [&decision.asides[..], &decision.effects].concat();
         if effects.is_empty() && !failed {
             self.repeats = 0;
-            self.last.clear();
+            self.recent.clear();
             return calm;
         }
-        let again = effects == self.last;
-        self.last = effects;
+        let again = self.recent.contains(&effects);
+        self.recent.push_front(effects);
+        self.recent.truncate(REMEMBERED);
         self.repeats = if again || failed { self.repeats.saturating_add(1) } else { 0 };
         let slowed = SETTLE.saturating_mul(1 << self.repeats.min(16)).min(SLOWEST);
         if self.repeats == 0 { SETTLE.min(calm) } else { slowed }
     }
 }
 
-/// Effects one by one, but writes onto other VMs that follow each other together: none of them needs another.
-fn groups<'a, 'e>(effects: &'a [&'e Effect]) -> impl Iterator<Item = &'a [&'e Effect]> {
-    let alike = effects.chunk_by(|one, next| other(one).is_some() && other(next).is_some());
-    alike.flat_map(|group| group.chunks(IN_FLIGHT))
-}
-
-/// A publication on another VM.
-fn other(effect: &Effect) -> Option<(VmId, &Attributes)> {
-    match effect {
-        Effect::Publish { vm: Some(vm), attributes } => Some((*vm, attributes)),
-        _ => None,
-    }
-}
-
-/// Whom a publication is written to.
-fn addressee(effect: &Effect) -> Option<Option<VmId>> {
-    match effect {
-        Effect::Publish { vm, .. } => Some(*vm),
-        _ => None,
-    }
+/// Before the role is known a context is held against every role's rules, and what is wrong by them may be another role's
+/// affair: a worker need not have what masters read. If nothing is wrong for a worker, it serves to reach OneGate, which
+/// may lie behind the gateway that it names (see [`crate::guest`]); nothing else is decided without a role.
+fn provisional(vars: &Vars, problems: Vec<Problem>) -> Result<Config, Vec<Problem>> {
+    let Ok(mut config) = Config::read(vars, Some(Role::from("worker".to_owned()))) else {
+        return Err(problems);
+    };
+    config.warnings.extend(problems.into_iter().map(|problem| Warning {
+        message: format!("will be refused if it counts for this VM's role, not known yet: {problem}"),
+        variable: problem.variable,
+    }));
+    Ok(config)
 }
 
 const APPLY_FAILED: &str = "ApplyFailed";
 
+/// What is told of a context that could be read once, and cannot now.
+fn unread(context: &Observed<crate::plan::Secret>) -> Option<Condition> {
+    let last = |why: &str| format!("{why}; what it said last stays in force until this agent ends");
+    match context {
+        Observed::Known(_) => None,
+        Observed::Absent => Some(Condition::unmet("ContextRead", "ContextGone", last(NO_CONTEXT))),
+        Observed::Unknown(why) => Some(Condition::unknown("ContextRead", "ContextUnread", last(why))),
+    }
+}
+
+const NO_CONTEXT: &str =
+    "no CONTEXT CD-ROM (a block device labelled CONTEXT) and no /context directory: attach one in OpenNebula";
+
 fn waiting_for_context(context: &Observed<crate::plan::Secret>) -> Decision {
     let message = match context {
-        Observed::Unknown(why) => why.clone(),
-        Observed::Absent | Observed::Known(_) => {
-            "no CONTEXT CD-ROM (a block device labelled CONTEXT) and no /context directory: attach one in OpenNebula".into()
-        }
+        Observed::Unknown(why) => why.as_str(),
+        Observed::Absent | Observed::Known(_) => NO_CONTEXT,
     };
     let condition =
         Condition { status: Status::False, ..Condition::unmet("ContextRead", "NoContext", message) };
@@ -398,7 +370,7 @@ fn waiting_for_context(context: &Observed<crate::plan::Secret>) -> Decision {
 
 fn refused(problems: usize) -> Decision {
     let message = format!(
-        "{problems} problem(s) in the context; correct them there (onevm updateconf): nothing is changed until then"
+        "{problems} problem(s) in the context; correct them there (onevm updateconf): until then nothing is changed, and what runs goes on by the last good one"
     );
     let condition = Condition::unmet("ContextRead", "ContextRefused", message);
     // The role, once OneGate tells it, may make the problems somebody else's: this VM is read on meanwhile.

@@ -349,6 +349,8 @@ pub struct Facts {
     pub now: Moment,
     /// Wall clock, seconds since 1970; for people and certificates only.
     pub wall: u64,
+    /// What the wall clock shows beyond whole seconds.
+    pub wall_fraction: Duration,
     /// `context.sh`, verbatim.
     pub context: Observed<Secret>,
     /// 32 random bytes in hex, new at each pass.
@@ -400,6 +402,13 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The wall clock of a moment that has been, in whole seconds since 1970: the same at every pass, unless the clock was
+    /// corrected in between.
+    pub fn wall_at(&self, moment: Moment) -> u64 {
+        let now = Duration::from_secs(self.wall) + self.wall_fraction;
+        now.saturating_sub(self.now.saturating_sub(moment)).as_secs()
+    }
+
     /// The file's content, or why it is not known.
     pub fn file(&self, path: &str) -> Observed<&File> {
         self.files
@@ -412,5 +421,22 @@ impl Facts {
         self.units
             .get(name)
             .map_or_else(|| Observed::Unknown(format!("{name} was not looked at")), Observed::as_ref)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_the_same_time_at_every_pass() {
+        let asked = Duration::from_millis(1_700);
+        // The monotonic clock began at 400.0 by the wall clock.
+        let at = |now: u64| {
+            let (now, wall) = (Duration::from_millis(now), Duration::from_millis(400_000 + now));
+            let wall_fraction = Duration::from_nanos(wall.subsec_nanos().into());
+            Facts { now, wall: wall.as_secs(), wall_fraction, ..Facts::default() }.wall_at(asked)
+        };
+        assert_eq!([1_700, 2_000, 2_600, 2_900, 22_050].map(at), [401; 5]);
     }
 }

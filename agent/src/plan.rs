@@ -68,6 +68,18 @@ pub enum Checker {
     Unbound,
 }
 
+impl Checker {
+    /// The daemon that reads the file; no other one does.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Haproxy => "haproxy.service",
+            Self::Keepalived => "keepalived.service",
+            Self::Nftables => "oneke-nft.service",
+            Self::Unbound => "unbound.service",
+        }
+    }
+}
+
 /// A file of ours, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSpec {
@@ -353,7 +365,8 @@ impl Default for Reads {
 pub struct Decision {
     /// Applied first, in order. One that the machine refuses ends these alone: nothing else of the pass builds on them.
     pub asides: Vec<Effect>,
-    /// In order. One that the machine refuses ends the pass; a request that fails does not.
+    /// In order. One that the machine refuses ends the pass; a request that fails does not, and what a daemon with a
+    /// checker of its own refuses holds up that daemon alone.
     pub effects: Vec<Effect>,
     /// All that must hold; Ready is their conjunction.
     pub conditions: Vec<Condition>,

@@ -80,6 +80,34 @@ fn a_good_context_is_0_and_every_problem_of_a_bad_one_is_listed() {
     assert_eq!(code, Some(3), "{text}");
 }
 
+/// As a shell takes them: bytes in an old encoding stop nothing where nobody reads them, and name their variable where
+/// somebody does.
+#[test]
+fn other_bytes_and_repeated_names_are_told_by_their_variable() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("context.sh");
+    let on = |added: &[u8]| {
+        std::fs::write(&file, [CONTEXT.as_bytes(), added].concat()).unwrap();
+        let output = agent(&["check", "--role", "master", "--context", home.path().to_str().unwrap()]);
+        (said(&output), output.status.code())
+    };
+    let (text, code) =
+        on(b"START_SCRIPT='echo caf\xe9'\nSSH_PUBLIC_KEY='ssh-ed25519 AAAA Jos\xe9'\nX='\xff'\n");
+    assert_eq!((text.as_str(), code), ("0 problems, 0 warnings\n", Some(0)));
+    let (text, code) = on(
+        b"ONEAPP_K8S_METALLB_CLASS='\xe9'\nONEAPP_K8S_METALLB_ENABLED='YES'\nONEAPP_K8S_NO_PROXY='\xe9'\n",
+    );
+    assert_eq!(code, Some(3), "{text}");
+    for name in ["ONEAPP_K8S_METALLB_CLASS=", "ONEAPP_K8S_NO_PROXY=", "expected text in UTF-8", "2 problems"]
+    {
+        assert!(text.contains(name), "{name} is missing in:\n{text}");
+    }
+    let (text, code) = on(b"ONEAPP_K8S_CNI_PLUGIN='canal'\nONEAPP_K8S_CNI_PLUGIN='cilium'\nVMID='7'\n");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("ONEAPP_K8S_CNI_PLUGIN: is given several times"), "{text}");
+    assert!(text.ends_with("0 problems, 1 warning\n"), "{text}");
+}
+
 #[test]
 fn variables_are_shown_verbatim_and_secrets_only_on_demand() {
     let (text, code) = on(CONTEXT, &["context"]);

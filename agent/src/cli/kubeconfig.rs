@@ -31,7 +31,7 @@ pub fn kubeconfig(arguments: &Kubeconfig) -> anyhow::Result<Exit> {
     let text = input::text(arguments.context.as_deref())?;
     let config =
         Vars::parse(text.expose()).ok().and_then(|vars| Config::read(&vars, Some(Role::Master)).ok());
-    let Some(config) = config else { return input::refuse(&text, Some(Role::Master)) };
+    let Some(config) = config else { return Ok(input::refuse(&text, Some(Role::Master))) };
     let Some(own) = identity.node_ip else { bail!("{} lacks this node's address", identity::PATH) };
     let theirs =
         kubeconfig::leading_to(&kubeconfig::endpoint(&config, own), &rke2).map_err(anyhow::Error::msg)?;

@@ -20,7 +20,8 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
     journal::open(arguments.verbose);
     // Only the times of conditions are continued from it: a report that does not read costs those.
     let earlier = last(directory).ok().flatten().map(|(report, _)| report);
-    super::runtime()?.block_on(async {
+    let runtime = super::runtime()?;
+    let outcome = runtime.block_on(async {
         let context = ContextReader::new(arguments.context.as_deref());
         let mut machine = Machine::new(context);
         machine.listen().context("could not take over the process's signals")?;
@@ -35,7 +36,10 @@ pub fn run(arguments: &Run) -> anyhow::Result<Exit> {
         }
         tracing::info!("oneke-agent stops: it was asked to");
         Ok(Exit::Done)
-    })
+    });
+    // A name that is still being resolved, or a disk that hangs, holds up nobody's shutdown.
+    runtime.shutdown_background();
+    outcome
 }
 
 fn lock(directory: &Path) -> anyhow::Result<Lock> {

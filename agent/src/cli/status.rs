@@ -34,18 +34,22 @@ struct Found {
 /// Prints the state, once or for ever.
 pub fn status(arguments: &Status) -> anyhow::Result<Exit> {
     let directory = Path::new(DIRECTORY);
-    let mut shown = String::new();
+    let mut shown = None;
     loop {
         let found = look(directory)?;
-        let exit = exit(&found);
-        let page = if arguments.json { json(&found)? } else { page(&found, clock::wall()) };
-        if page != shown {
-            let clear = if arguments.watch && !arguments.json { "\x1b[2J\x1b[H" } else { "" };
-            print(&format!("{clear}{page}"))?;
-            shown = page;
+        if arguments.json {
+            // Its age alone is no news to a program.
+            let news = Some((found.report.as_ref().map(|(report, _)| report.clone()), found.agent));
+            if news != shown {
+                print(&json(&found)?)?;
+                shown = news;
+            }
+        } else {
+            let clear = if arguments.watch { "\x1b[2J\x1b[H" } else { "" };
+            print(&format!("{clear}{}", page(&found, clock::wall())))?;
         }
         if !arguments.watch {
-            return Ok(exit);
+            return Ok(exit(&found));
         }
         std::thread::sleep(WATCH);
     }
@@ -97,7 +101,7 @@ fn page(found: &Found, now: u64) -> String {
                 &format!("THE AGENT IS STUCK: this is what it said {age} ago; journalctl -u oneke-agent\n\n");
         }
         (Agent::Runs | Agent::Silent, None) => {
-            page += "the agent has just started and has not looked around yet\n"
+            page += "the agent has said nothing yet: it has just started, or cannot write to /run: journalctl -u oneke-agent\n"
         }
         (Agent::Runs, Some(_)) => {}
     }
@@ -115,7 +119,7 @@ fn body(page: &mut String, report: &Report, now: u64) -> std::fmt::Result {
     if !report.problems.is_empty() {
         writeln!(
             page,
-            "\nThe context has {}; nothing is changed until it is corrected:",
+            "\nThe context has {}; until it is corrected nothing is changed, and what runs goes on by the last good one:",
             count(report.problems.len(), "problem")
         )?;
         report.problems.iter().try_for_each(|problem| writeln!(page, "  {problem}"))?;

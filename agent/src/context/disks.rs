@@ -152,8 +152,16 @@ impl StorageConfig {
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let [rancher, etcd, containerd, device] =
-            Purpose::ALL.map(|purpose| reader.value(purpose.variable(), NODES, Selector::parse));
+        let [rancher, etcd, containerd, device] = Purpose::ALL.map(|purpose| {
+            let name = purpose.variable();
+            // What is no device was no disk to the old scripts, which went on without. A colon is of our own forms.
+            let old =
+                purpose == Purpose::Storage && !reader.text(name).is_some_and(|text| text.contains(':'));
+            match old {
+                true => reader.forgiving(name, NODES, "nothing is mounted", Selector::parse),
+                false => reader.value(name, NODES, Selector::parse),
+            }
+        });
         let input = reader.text("ONEAPP_K8S_STORAGE_DEVICE");
         if let (None, Some(input), Some(Role::Storage)) = (&device, input, reader.role()) {
             let message = format!(
@@ -162,7 +170,7 @@ impl StorageConfig {
             reader.warn(Purpose::Storage.variable(), message);
         }
         refuse_twice(reader);
-        let given = Purpose::ALL.iter().any(|purpose| reader.text(purpose.variable()).is_some());
+        let given = [&rancher, &etcd, &containerd, &device].iter().any(|disk| disk.is_some());
         reader.only_if(given, |reader| Self {
             filesystem: choice(reader, "ONEAPP_STORAGE_FILESYSTEM").unwrap_or_default(),
             mountpoint: reader.value("ONEAPP_STORAGE_MOUNTPOINT", NODES, forms::path).unwrap_or_default(),

@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
+use base64::{Engine, alphabet};
 use ipnet::IpNet;
 
 /// A whole number within bounds: digits only, no sign, no `0x`.
@@ -78,24 +78,20 @@ pub(super) fn cidr_pair(text: &str) -> Option<Vec<IpNet>> {
     })
 }
 
-/// `FIRST-LAST`, one address, or a network as its first and last address; several apart by commas.
-pub(super) fn ranges(text: &str) -> Option<Vec<(IpAddr, IpAddr)>> {
-    let range = |item: &str| -> Option<(IpAddr, IpAddr)> {
-        if let Some((first, last)) = item.split_once('-') {
-            let (first, last): (IpAddr, IpAddr) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-            return (first.is_ipv4() == last.is_ipv4() && first <= last).then_some((first, last));
-        }
-        if item.contains('/') {
-            let network = cidr(item)?;
-            return Some((network.network(), network.broadcast()));
-        }
-        let one = item.trim().parse().ok()?;
-        Some((one, one))
-    };
-    text.split(',').map(range).collect()
+/// `FIRST-LAST` in either order, one address (with or without a `-` behind it), or a network as its first and last
+/// address.
+pub(super) fn range(item: &str) -> Option<(IpAddr, IpAddr)> {
+    if item.contains('/') {
+        let network = cidr(item)?;
+        return Some((network.network(), network.broadcast()));
+    }
+    let (first, last) = item.split_once('-').unwrap_or((item, ""));
+    let first: IpAddr = first.trim().parse().ok()?;
+    let last = if last.trim().is_empty() { first } else { last.trim().parse().ok()? };
+    (first.is_ipv4() == last.is_ipv4()).then_some((first, last))
 }
 
-/// A host and a port. A scheme and a final slash are taken off, and an absent port is `None`: the caller warns.
+/// A host and a port. A scheme and final slashes are taken off, and an absent port is `None`: the caller warns.
 pub(super) struct Endpoint {
     pub(super) host: String,
     pub(super) port: Option<u16>,
@@ -105,7 +101,7 @@ pub(super) struct Endpoint {
 pub(super) fn endpoint(text: &str) -> Option<Endpoint> {
     let text = text.trim();
     let bare = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let place = bare.map_or(text, |bare| bare.trim_end_matches('/'));
+    let place = bare.unwrap_or(text).trim_end_matches('/');
     let (host, port) = if let Some(rest) = place.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
         host.parse::<Ipv6Addr>().ok()?;
@@ -142,32 +138,40 @@ fn is_dns_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label) && !numeric
 }
 
-/// Names and addresses for a certificate, without the empty ones: OneFlow's `${vnf...ETH0_IP}` is empty on vnf
-/// (onegate.md). A leading `*.` is allowed.
-pub(super) fn names(text: &str) -> Option<Vec<String>> {
-    let items = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty());
-    let name = |item: &str| host(item.strip_prefix("*.").unwrap_or(item)).map(|_| item.to_owned());
-    items.map(name).collect()
+/// The items of a list, without the empty ones: OneFlow's `${vnf...ETH0_IP}` is empty on vnf, and a line break comes
+/// with a comma (onegate.md).
+pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty())
 }
 
-/// A proxy: `http://`, `https://` or `socks5://`, or bare `host:port`, which Go's clients take as http.
+/// A name or an address for a certificate. A leading `*.` is allowed.
+pub(super) fn certificate_name(item: &str) -> Option<String> {
+    host(item.strip_prefix("*.").unwrap_or(item)).map(|_| item.to_owned())
+}
+
+/// A proxy, with or without a path: `http://`, `https://`, `socks5://` or `socks5h://`, or bare `host:port`, which Go's
+/// clients take as http. Go takes no quotes, backslashes or backticks in a URL, but `$` and `'` in its user part.
 pub(super) fn proxy(text: &str) -> Option<String> {
     let text = text.trim();
     let place = match text.split_once("://") {
-        Some(("http" | "https" | "socks5", place)) => place,
+        Some(("http" | "https" | "socks5" | "socks5h", place)) => place,
         Some(_) => return None,
         None => text,
     };
     let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
-    let wild = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '\\' | '`' | '$');
-    (!text.contains(wild) && endpoint(place.trim_end_matches('/')).is_some_and(|e| !e.scheme))
-        .then(|| text.to_owned())
+    let place = place.split('/').next().unwrap_or(place);
+    let wild = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\\' | '`');
+    (!text.contains(wild) && endpoint(place).is_some_and(|e| !e.scheme)).then(|| text.to_owned())
 }
 
-/// What is reached without the proxy: a list that ends up in a file of variables, so it stays on its line.
+/// What is reached without the proxy: a list that ends up in a file of variables, on one line, whatever parted it. Quotes
+/// around the whole are taken off, as systemd does in such a file.
 pub(super) fn no_proxy(text: &str) -> Option<String> {
-    let wild = |c: char| c.is_control() || matches!(c, '"' | '\'' | '\\' | '`' | '$');
-    (!text.contains(wild)).then(|| text.trim().to_owned())
+    let text = text.trim();
+    let bare = ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote));
+    let wild = |c: char| matches!(c, '"' | '\'' | '\\' | '`' | '$');
+    let list = items(bare.unwrap_or(text)).collect::<Vec<_>>().join(",");
+    (!list.contains(|c: char| wild(c) || c.is_control())).then_some(list)
 }
 
 /// An HTTP URL without its final slash.
@@ -179,11 +183,15 @@ pub(super) fn http_url(text: &str) -> Option<String> {
     (clean && endpoint(authority).is_some_and(|e| !e.scheme)).then(|| text.to_owned())
 }
 
-/// Base64 to text, with the line breaks forgiven that editors and OneFlow (`,` and a break) put in.
+/// Base64 to text, with the line breaks forgiven that editors and OneFlow (`,` and a break) put in, and the padding that
+/// gets lost: the old scripts did not look for it.
 pub(super) fn base64_text(text: &str) -> Option<String> {
     let whole: String = text.chars().filter(|c| !c.is_whitespace() && *c != ',').collect();
-    String::from_utf8(STANDARD.decode(whole).ok()?).ok()
+    String::from_utf8(UNPADDED.decode(whole.trim_end_matches('=')).ok()?).ok()
 }
+
+const UNPADDED: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, NO_PAD.with_decode_allow_trailing_bits(true));
 
 /// What Kubernetes takes as a load balancer class: an optional DNS prefix, a slash, and a label.
 pub(super) fn class(text: &str) -> Option<String> {
@@ -281,6 +289,7 @@ mod tests {
         assert_eq!(check("[fd00::1]:6443").as_deref(), Some("fd00::1 6443"));
         assert_eq!(check("fd00::1").as_deref(), Some("fd00::1 none"));
         assert_eq!(check("host").as_deref(), Some("host none"));
+        assert_eq!(check("host:1/").as_deref(), Some("host 1"));
         for wrong in [
             ":9345",
             "",
@@ -298,23 +307,29 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_kind_but_not_reversed() {
-        let check =
-            |text: &str| ranges(text).map(|r| r.iter().map(|(a, b)| format!("{a}-{b}")).collect::<Vec<_>>());
-        assert_eq!(
-            check("10.0.0.1 - 10.0.0.9,10.0.1.1").unwrap(),
-            ["10.0.0.1-10.0.0.9", "10.0.1.1-10.0.1.1"]
-        );
-        assert_eq!(check("10.0.0.0/28").unwrap(), ["10.0.0.0-10.0.0.15"]);
-        assert_eq!(check("fd00::1-fd00::ff").unwrap(), ["fd00::1-fd00::ff"]);
-        for wrong in ["10.0.0.9-10.0.0.1", "10.0.0.1-fd00::1", "10.0.0.1-", "x", "10.0.0.0/99", "10.0.0.1,"] {
+    fn ranges_are_kind() {
+        let check = |text: &str| range(text).map(|(a, b)| format!("{a}-{b}"));
+        for (text, expected) in [
+            (" 10.0.0.1 - 10.0.0.9 ", "10.0.0.1-10.0.0.9"),
+            ("10.0.1.1", "10.0.1.1-10.0.1.1"),
+            ("10.0.1.1-", "10.0.1.1-10.0.1.1"),
+            ("10.0.0.0/28", "10.0.0.0-10.0.0.15"),
+            ("fd00::1-fd00::ff", "fd00::1-fd00::ff"),
+        ] {
+            assert_eq!(check(text).as_deref(), Some(expected));
+        }
+        for wrong in ["10.0.0.1-fd00::1", "-10.0.0.1", "x", "10.0.0.0/99", "10.0.0.1-10.0.0.2-10.0.0.3", ""] {
             assert_eq!(check(wrong), None, "{wrong}");
         }
     }
 
     #[test]
     fn urls_paths_and_names_cannot_inject() {
-        assert!(proxy("http://user:pass@proxy.example:3128/").is_some() && proxy("proxy:3128").is_some());
+        for right in ["http://user:p$s'@proxy.example:3128/", "proxy:3128", "socks5h://p:1", "http://p:1/x"] {
+            assert!(proxy(right).is_some(), "{right}");
+        }
+        assert_eq!(no_proxy("'10.0.0.0/8,\n .svc, ,a b'").as_deref(), Some("10.0.0.0/8,.svc,a,b"));
+        assert_eq!((no_proxy("a,\"b\""), no_proxy("$(id)")), (None, None));
         for wrong in
             ["ftp://p:1", "http://", "http://a b", "http://p:x", "http://p\nX=1", "http://p:1\"", "://x"]
         {
@@ -327,14 +342,16 @@ mod tests {
             assert_eq!(path(wrong), None, "{wrong}");
         }
         assert_eq!((device("/dev/vdb").is_some(), device("/etc/passwd")), (true, None));
-        assert_eq!(names("localhost,127.0.0.1, ,*.x.org,").unwrap(), ["localhost", "127.0.0.1", "*.x.org"]);
-        assert_eq!((names("https://x"), names("a,b:1"), names("300.1.1.1")), (None, None, None));
+        assert_eq!(items("a,\nb, ,c d,").collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+        assert!(["localhost", "127.0.0.1", "*.x.org"].iter().all(|name| certificate_name(name).is_some()));
+        assert!(["https://x", "b:1", "300.1.1.1"].iter().all(|name| certificate_name(name).is_none()));
         assert!(class("metallb").is_some() && class("a.b/c-d").is_some() && class("a b").is_none());
     }
 
     #[test]
     fn base64_forgives_line_breaks() {
         assert_eq!(base64_text("YToK,\nIC0geAo=").as_deref(), Some("a:\n - x\n"));
+        assert_eq!(base64_text("YTogMQ").as_deref(), Some("a: 1"), "without its padding");
         assert_eq!((base64_text("a: b"), base64_text("/w==")), (None, None));
     }
 }

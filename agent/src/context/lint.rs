@@ -1,5 +1,5 @@
-//! What is odd in a context although nobody reads it wrongly: unknown names, booleans that are none, functions that
-//! this agent does not serve.
+//! What is odd in a context although nobody reads it wrongly: unknown names, names given twice, booleans that are none,
+//! functions that this agent does not serve. And what nobody can read: values of ours that are no text.
 
 use super::reader::{Reader, is_yes};
 use super::table::{self, Form, Served};
@@ -11,6 +11,9 @@ const NEAR: usize = 3;
 
 /// Warns of all of it.
 pub(super) fn read(reader: &mut Reader<'_>) {
+    for name in reader.vars().repeated() {
+        reader.warn(name, "is given several times with different values: the last one counts, as in a shell");
+    }
     let mut suggestions = 0;
     for (name, value) in reader.vars().iter().filter(|(_, value)| !value.is_empty()) {
         let mut known = table::entries(name).peekable();
@@ -21,8 +24,14 @@ pub(super) fn read(reader: &mut Reader<'_>) {
                 let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
                 reader.warn(name, format!("is not known to this agent and changes nothing{hint}"));
             }
-        } else if known.all(|variable| variable.form == Form::Bool) {
+            continue;
+        }
+        // What stood there was no UTF-8 (see world/context_source.rs). Elsewhere, in a script say, that is nobody's harm.
+        let is_ours = table::entries(name).any(|variable| variable.served == Served::Agent);
+        if known.all(|variable| variable.form == Form::Bool) {
             boolean(reader, name, value);
+        } else if is_ours && value.contains(char::REPLACEMENT_CHARACTER) && !reader.has_problem(name) {
+            reader.problem(name, value, "expected text in UTF-8, not other bytes");
         }
     }
 }

@@ -7,6 +7,7 @@ mod forms;
 mod interfaces;
 mod lint;
 mod manifests;
+mod metallb;
 mod networks;
 mod nics;
 mod node;

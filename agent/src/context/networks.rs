@@ -5,7 +5,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::forms;
 use super::nics::Nic;
 use super::reader::Reader;
-use super::table::Roles;
+use super::table::{Roles, find};
 
 const CLUSTER: &str = "ONEAPP_K8S_CLUSTER_CIDR";
 const SERVICE: &str = "ONEAPP_K8S_SERVICE_CIDR";
@@ -31,10 +31,17 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> (Vec<IpNet>, Vec<Ip
     let own = [told(reader, nics), of_nics6(reader, nics)].concat();
     for (name, networks) in [(CLUSTER, &cluster), (SERVICE, &service)] {
         for (nic, net) in &own {
-            if let Some((a, b)) = first_overlap(networks, std::slice::from_ref(net)) {
-                let expected = format!("expected a network apart from this VM's: {a} overlaps {b} of {nic}");
-                reader.problem(name, &joined(networks), expected);
+            let Some((a, b)) = first_overlap(networks, std::slice::from_ref(net)) else { continue };
+            // The longer prefix wins in every routing table, so this works as long as no node has such an address; and
+            // nobody chose it.
+            if is_default(name, a) && b.prefix_len() < a.prefix_len() {
+                let message =
+                    format!("{a} is a part of {b} of {nic}: no machine there may have an address of it");
+                reader.warn(name, message);
+                continue;
             }
+            let expected = format!("expected a network apart from this VM's: {a} overlaps {b} of {nic}");
+            reader.problem(name, &joined(networks), expected);
         }
     }
     (cluster, service)
@@ -62,6 +69,10 @@ fn large_enough(reader: &mut Reader<'_>, cluster: &[IpNet], service: &[IpNet]) {
         let expected = "expected at least 16 addresses: the tenth is the cluster's name server".to_owned();
         reader.problem(SERVICE, &network.to_string(), expected);
     }
+}
+
+fn is_default(name: &str, network: IpNet) -> bool {
+    find(name, Roles::NODES).is_some_and(|variable| variable.default == network.to_string())
 }
 
 fn network(reader: &mut Reader<'_>, name: &str) -> Vec<IpNet> {

@@ -8,10 +8,11 @@ use super::addons::AddonValues;
 use super::disks::StorageConfig;
 use super::forms;
 use super::manifests;
+use super::metallb::Metallb;
 use super::networks;
 use super::nics::Nic;
 use super::placeholder;
-use super::reader::Reader;
+use super::reader::{PASSED_OVER, Reader};
 use super::scheduling;
 use super::settings::{self, NodeNic, PublishKubeconfig};
 use super::table::{Form, Roles, find};
@@ -126,20 +127,18 @@ pub struct LbEndpoint {
 impl NodeConfig {
     /// Reads what nodes need; on a vnf its problems do not count.
     pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Self {
-        let vip =
-            |reader: &mut Reader<'_>, name| reader.value(name, NODES, forms::ipv4_prefixed).map(|(ip, _)| ip);
-        let eth0_vip0 = vip(reader, "ONEAPP_VROUTER_ETH0_VIP0");
-        let eth1_vip0 = vip(reader, "ONEAPP_VROUTER_ETH1_VIP0");
-        let lb = [0, 1, 2, 3].map(|n| LbEndpoint::read(reader, n, eth0_vip0));
+        let (eth0_vip0, front) = front(reader);
+        let eth1_vip0 = address(reader, "ONEAPP_VROUTER_ETH1_VIP0");
+        let lb = [0, 1, 2, 3].map(|n| LbEndpoint::read(reader, n, front.as_ref()));
         let proxies = Proxies::read(reader);
         let cni = Cni::read(reader);
         let metallb = Metallb::read(reader, nics);
         let vnf_dns = reader.on("ONEAPP_VNF_DNS_ENABLED", NODES);
         let (cluster_cidr, service_cidr) = networks::read(reader, nics);
         Self {
-            supervisor: endpoint(reader, "ONEAPP_RKE2_SUPERVISOR_EP", lb[0].port, eth0_vip0),
-            control_plane: endpoint(reader, "ONEAPP_K8S_CONTROL_PLANE_EP", lb[1].port, eth0_vip0),
-            extra_sans: reader.value("ONEAPP_K8S_EXTRA_SANS", NODES, forms::names).unwrap_or_default(),
+            supervisor: endpoint(reader, "ONEAPP_RKE2_SUPERVISOR_EP", lb[0].port, front.as_ref()),
+            control_plane: endpoint(reader, "ONEAPP_K8S_CONTROL_PLANE_EP", lb[1].port, front.as_ref()),
+            extra_sans: extra_sans(reader),
             cluster_cidr,
             service_cidr,
             http_proxy: proxies.http,
@@ -161,8 +160,8 @@ impl NodeConfig {
             airgapped: reader.on("ONE_SERVICE_AIRGAPPED", NODES),
             lb,
             vnf_dns,
-            fallback_gw: fallback(reader, "FALLBACK_GW", eth1_vip0.is_none()),
-            fallback_dns: fallback(reader, "FALLBACK_DNS", eth1_vip0.is_none() && vnf_dns),
+            fallback_gw: reader.forgiving("FALLBACK_GW", NODES, PASSED_OVER, forms::ipv4),
+            fallback_dns: reader.forgiving("FALLBACK_DNS", NODES, PASSED_OVER, forms::ipv4),
             token_mode: TokenMode::read(reader),
             storage: StorageConfig::read(reader),
             addons: AddonValues::read(reader),
@@ -188,14 +187,53 @@ impl NodeConfig {
     }
 }
 
-/// Used where there is no private virtual address (contract.md 1.1).
-fn fallback(reader: &mut Reader<'_>, name: &str, used: bool) -> Option<Ipv4Addr> {
-    reader.only_if(used, |reader| reader.value(name, NODES, forms::ipv4))
+/// Where clients of the cluster come in, unless another variable says otherwise: `ONEAPP_VROUTER_ETH0_VIP0`. The old
+/// scripts took a name there as well, which works with a balancer of one's own.
+fn front(reader: &mut Reader<'_>) -> (Option<Ipv4Addr>, Option<String>) {
+    const NAME: &str = "ONEAPP_VROUTER_ETH0_VIP0";
+    let Some(text) = reader.text(NAME) else { return (None, None) };
+    let name = forms::host(text).filter(|_| forms::ipv4(text).is_none());
+    if let Some(name) = name {
+        reader.warn(
+            NAME,
+            format!("{name:?} is no IPv4 address: it is the default of both endpoints, and no more"),
+        );
+        return (None, Some(name));
+    }
+    let ip = address(reader, NAME);
+    (ip, ip.map(|ip| ip.to_string()))
 }
 
+/// An address of which the old scripts took what they could read, and did without otherwise.
+fn address(reader: &mut Reader<'_>, name: &str) -> Option<Ipv4Addr> {
+    reader.forgiving(name, NODES, PASSED_OVER, forms::ipv4_prefixed).map(|(ip, _)| ip)
+}
+
+/// The names of a certificate do no harm: of what is none the host is taken, or nothing.
+fn extra_sans(reader: &mut Reader<'_>) -> Vec<String> {
+    const NAME: &str = "ONEAPP_K8S_EXTRA_SANS";
+    let mut names = Vec::new();
+    for item in forms::items(reader.text(NAME).unwrap_or_default()) {
+        let name = forms::certificate_name(item);
+        let host = || forms::endpoint(item).map(|endpoint| endpoint.host);
+        match name.clone().or_else(host) {
+            Some(host) if name.is_none() => {
+                reader.warn(NAME, format!("{item:?} is no name of a certificate: {host} is taken"));
+                names.push(host);
+            }
+            Some(name) => names.push(name),
+            None => reader.warn(NAME, format!("{item:?} is no name of a certificate: it is passed over")),
+        }
+    }
+    names
+}
+
+/// The port of a URL that names none (RFC 9110, 4.2.2): RKE2 and the old scripts make one of an endpoint.
+const HTTPS: u16 = 443;
+
 /// `host:port`, or the virtual address and the listener's port; `None` if there is neither.
-fn endpoint(reader: &mut Reader<'_>, name: &str, port: u16, vip: Option<Ipv4Addr>) -> Option<(String, u16)> {
-    let default = vip.map(|ip| (ip.to_string(), port));
+fn endpoint(reader: &mut Reader<'_>, name: &str, port: u16, front: Option<&String>) -> Option<(String, u16)> {
+    let default = front.map(|host| (host.clone(), port));
     let Some(endpoint) = reader.value(name, NODES, forms::endpoint) else { return default };
     if endpoint.scheme {
         reader.warn(
@@ -204,21 +242,25 @@ fn endpoint(reader: &mut Reader<'_>, name: &str, port: u16, vip: Option<Ipv4Addr
         );
     }
     if endpoint.port.is_none() {
-        reader.warn(name, format!("names no port: {port} is taken"));
+        reader.warn(name, format!("names no port: {HTTPS} is taken, as of any https URL"));
     }
-    Some((endpoint.host, endpoint.port.unwrap_or(port)))
+    Some((endpoint.host, endpoint.port.unwrap_or(HTTPS)))
 }
 
 /// Workers listen for the ingress this much above the vnf's port (contract.md 1.1).
 const INGRESS_OFFSET: u16 = 32_000;
 
 impl LbEndpoint {
-    fn read(reader: &mut Reader<'_>, n: u8, vip: Option<Ipv4Addr>) -> Self {
+    fn read(reader: &mut Reader<'_>, n: u8, front: Option<&String>) -> Self {
         let name = format!("ONEAPP_VNF_HAPROXY_LB{n}_IP");
-        let ip = reader.value(&name, NODES, |text| {
+        let text = reader.text(&name).map(str::trim).filter(|text| !text.is_empty());
+        if let Some(text) = text {
             let known = placeholder::is_well_formed(text) || forms::ipv4_prefixed(text).is_some();
-            known.then(|| text.trim().to_owned())
-        });
+            if !known {
+                reader.warn(&name, format!("{text:?} is neither an IPv4 address nor a placeholder such as <ETH0_EP0>: no vnf listens there"));
+            }
+        }
+        let ip = text.filter(|text| is_publishable(text)).map(str::to_owned);
         let name = format!("ONEAPP_VNF_HAPROXY_LB{n}_PORT");
         let port = reader.value(&name, NODES, forms::port).unwrap_or_default();
         if n >= 2 && port.checked_add(INGRESS_OFFSET).is_none() {
@@ -227,8 +269,13 @@ impl LbEndpoint {
                 format!("expected a port from 1 to {most}: workers listen {INGRESS_OFFSET} higher");
             reader.problem(&name, &port.to_string(), expected);
         }
-        Self { ip: ip.or(vip.map(|ip| ip.to_string())), port }
+        Self { ip: ip.or_else(|| front.cloned()), port }
     }
+}
+
+/// OneGate mangles or refuses any other value (onegate.md, Publishing).
+fn is_publishable(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b" ._:/+=<>-$(){}".contains(&b))
 }
 
 impl TokenMode {
@@ -245,9 +292,11 @@ impl TokenMode {
 /// One of the words that the table allows, in any case.
 pub(super) fn choice(reader: &mut Reader<'_>, name: &str) -> Option<String> {
     let Some(Form::Choice(words)) = find(name, NODES).map(|variable| variable.form) else { return None };
-    reader.value(name, NODES, |text| {
-        words.iter().find(|word| word.eq_ignore_ascii_case(text.trim())).map(|word| (*word).to_owned())
-    })
+    reader.value(name, NODES, |text| word(words, text))
+}
+
+fn word(words: &[&str], text: &str) -> Option<String> {
+    words.iter().find(|word| word.eq_ignore_ascii_case(text.trim())).map(|word| (*word).to_owned())
 }
 
 struct Proxies {
@@ -278,71 +327,32 @@ struct Cni {
 
 impl Cni {
     fn read(reader: &mut Reader<'_>) -> Self {
-        let plugin = choice(reader, "ONEAPP_K8S_CNI_PLUGIN").unwrap_or_default();
+        let (first, plugin) = plugins(reader).unwrap_or_default();
         let config =
             reader.only_if(plugin != "none", |reader| manifests::read(reader, "ONEAPP_K8S_CNI_CONFIG"));
         let bgp = reader.on("ONEAPP_K8S_CILIUM_BGP_ENABLED", NODES);
         let pool = bgp && plugin == "cilium" && config.is_none();
         let ranges = reader.only_if(pool, |reader| {
-            family(reader, "ONEAPP_K8S_CILIUM_RANGE", forms::cidr)
-                .into_iter()
-                .map(|(_, range)| range)
-                .collect()
+            let names = reader.vars().names("ONEAPP_K8S_CILIUM_RANGE");
+            let range = |name: &String| reader.forgiving(name, NODES, PASSED_OVER, forms::cidr);
+            names.iter().filter_map(range).collect()
         });
-        let multus = reader.on("ONEAPP_K8S_MULTUS_ENABLED", NODES);
+        let multus = reader.on("ONEAPP_K8S_MULTUS_ENABLED", NODES) || first;
         let multus_config =
             reader.only_if(multus, |reader| manifests::read(reader, "ONEAPP_K8S_MULTUS_CONFIG"));
         Self { plugin, config, bgp, ranges, multus, multus_config }
     }
 }
 
-/// The values of all variables that begin with `prefix`, with their names.
-fn family<T>(reader: &mut Reader<'_>, prefix: &str, parse: impl Fn(&str) -> Option<T>) -> Vec<(String, T)> {
-    let names: Vec<String> = reader.vars().with_prefix(prefix).map(|(name, _)| name.to_owned()).collect();
-    names.into_iter().filter_map(|name| Some((name.clone(), reader.value(&name, NODES, &parse)?))).collect()
-}
-
-struct Metallb {
-    enabled: bool,
-    class: String,
-    config: Option<String>,
-    ranges: Vec<(IpAddr, IpAddr)>,
-}
-
-impl Metallb {
-    fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Self {
-        let enabled = reader.on("ONEAPP_K8S_METALLB_ENABLED", NODES);
-        reader.only_if(enabled, |reader| {
-            let class = reader.value("ONEAPP_K8S_METALLB_CLASS", NODES, forms::class).unwrap_or_default();
-            let config = manifests::read(reader, "ONEAPP_K8S_METALLB_CONFIG");
-            let ranges = reader.only_if(config.is_none(), |reader| Self::ranges(reader, nics));
-            if enabled && config.is_none() && ranges.is_empty() {
-                let message = "MetalLB has no addresses to give: set ONEAPP_K8S_METALLB_RANGE";
-                reader.warn("ONEAPP_K8S_METALLB_RANGE", message);
-            }
-            Self { enabled, class, config, ranges }
-        })
-    }
-
-    /// MetalLB's generated pool answers ARP and neighbour solicitations on the nodes' own networks, so a range elsewhere
-    /// reaches nobody. A family of which the context tells no network is not judged.
-    fn ranges(reader: &mut Reader<'_>, nics: &[Nic]) -> Vec<(IpAddr, IpAddr)> {
-        let mut all = Vec::new();
-        let subnets = [networks::of_nics(nics), networks::of_nics6(reader, nics)].concat();
-        for (name, ranges) in family(reader, "ONEAPP_K8S_METALLB_RANGE", forms::ranges) {
-            for (first, last) in ranges {
-                let same_family = |(_, net): &&(String, IpNet)| net.addr().is_ipv4() == first.is_ipv4();
-                let subnets: Vec<_> = subnets.iter().filter(same_family).collect();
-                let near = subnets.iter().any(|(_, net)| net.contains(&first) && net.contains(&last));
-                if !subnets.is_empty() && !near {
-                    let own: Vec<String> = subnets.iter().map(|(nic, net)| format!("{nic} {net}")).collect();
-                    let value = reader.text(&name).unwrap_or_default();
-                    let expected = format!("expected addresses of a network of this VM: {}", own.join(", "));
-                    reader.problem(&name, value, expected);
-                }
-                all.push((first, last));
-            }
-        }
-        all
-    }
+/// The plug-in, and whether Multus comes before it: RKE2 itself parts `multus,canal` at the comma.
+fn plugins(reader: &mut Reader<'_>) -> Option<(bool, String)> {
+    const NAME: &str = "ONEAPP_K8S_CNI_PLUGIN";
+    let Some(Form::Choice(words)) = find(NAME, NODES).map(|variable| variable.form) else { return None };
+    reader.value(NAME, NODES, |text| {
+        let (first, plugin) = match text.split_once(',') {
+            Some((first, plugin)) if first.trim().eq_ignore_ascii_case("multus") => (true, plugin),
+            _ => (false, text),
+        };
+        Some((first, word(words, plugin)?))
+    })
 }

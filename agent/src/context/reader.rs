@@ -8,6 +8,11 @@ use crate::service::Role;
 /// The longest part of a value that a problem repeats: enough to recognise it, short enough for a log line.
 const SHOWN: usize = 120;
 
+/// The longest explanation, which may repeat parts of a value: a value of a megabyte must not fill the journal.
+const TOLD: usize = 1000;
+/// What becomes of a value of which the old scripts, too, made nothing.
+pub(super) const PASSED_OVER: &str = "it is passed over";
+
 /// A context being read for one role. Problems and warnings of variables that do not concern the role are dropped:
 /// newer front ends put every input into every role's context.
 pub struct Reader<'a> {
@@ -63,6 +68,22 @@ impl<'a> Reader<'a> {
         parsed
     }
 
+    /// Parses the text, or warns and returns `None`: what the old appliance or its daemons left out, and served the rest.
+    pub fn parse_leniently<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.text(name)?;
+        let parsed = parse(value);
+        if parsed.is_none() {
+            let shown: String = value.chars().take(SHOWN).collect();
+            self.warn(name, format!("{shown:?} is left out: {expected}"));
+        }
+        parsed
+    }
+
     /// Parses the text, or the table's default for `roles`; a problem says the table's form.
     pub fn value<T>(&mut self, name: &str, roles: Roles, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let variable = table::find(name, roles);
@@ -80,6 +101,29 @@ impl<'a> Reader<'a> {
         parsed.or_else(|| parse(default).filter(|_| !default.is_empty()))
     }
 
+    /// The same for what the old scripts passed over where they made nothing of it, and came up: it is told, and the
+    /// default stands.
+    pub fn forgiving<T>(
+        &mut self,
+        name: &str,
+        roles: Roles,
+        consequence: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let variable = table::find(name, roles);
+        let default = variable.map_or("", |variable| variable.default);
+        let value = self.text(name).unwrap_or(default);
+        if let Some(parsed) = parse(value) {
+            return Some(parsed);
+        }
+        if !value.is_empty() {
+            let form = variable.map_or(table::Form::Text, |variable| variable.form);
+            let shown = super::show::masked(name, value);
+            self.warn(name, format!("{shown:?} is not {form}: {consequence}"));
+        }
+        parse(default)
+    }
+
     /// Reads something that matters only if `used`; otherwise its problems become warnings: a value that nobody uses
     /// did no harm in the old appliance and stops nothing here.
     pub fn only_if<T>(&mut self, used: bool, read: impl FnOnce(&mut Self) -> T) -> T {
@@ -94,15 +138,26 @@ impl<'a> Reader<'a> {
         value
     }
 
+    /// Reads something that is another role's if `foreign`: its problems and warnings do not count then.
+    pub fn aside_if<T>(&mut self, foreign: bool, read: impl FnOnce(&mut Self) -> T) -> T {
+        let (problems, warnings) = (self.problems.len(), self.warnings.len());
+        let value = read(self);
+        if foreign {
+            self.problems.truncate(problems);
+            self.warnings.truncate(warnings);
+        }
+        value
+    }
+
     /// Records a problem, if it concerns the role; a secret value is masked, a long one cut.
     pub fn problem(&mut self, name: &str, value: &str, expected: impl Into<String>) {
         if table::concerns(name, self.role.as_ref()) {
-            let value = super::show::masked(name, value);
-            let value = match value.char_indices().nth(SHOWN) {
-                Some((end, _)) => format!("{}...", &value[..end]),
-                None => value.into_owned(),
-            };
-            self.problems.push(Problem { variable: name.into(), value, expected: expected.into() });
+            let value = cut(&super::show::masked(name, value), SHOWN);
+            self.problems.push(Problem {
+                variable: name.into(),
+                value,
+                expected: cut(&expected.into(), TOLD),
+            });
         }
     }
 
@@ -114,7 +169,7 @@ impl<'a> Reader<'a> {
     /// Records a warning, if it concerns the role.
     pub fn warn(&mut self, name: &str, message: impl Into<String>) {
         if table::concerns(name, self.role.as_ref()) {
-            self.warnings.push(Warning { variable: name.into(), message: message.into() });
+            self.warnings.push(Warning { variable: name.into(), message: cut(&message.into(), TOLD) });
         }
     }
 
@@ -128,7 +183,34 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// At most so many characters, and dots where there were more.
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// The old appliance's rule: `upcase` is `YES` or `1` (contract.md 1.0). `true` and `on` are no.
 pub(super) fn is_yes(value: &str) -> bool {
     value.eq_ignore_ascii_case("YES") || value == "1"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+
+    #[test]
+    fn no_value_fills_the_journal() {
+        let long = "é".repeat(100_000);
+        let names = ["ONEAPP_K8S_NODE_LABELS", "ONEAPP_K8S_CNI_PLUGIN", "ONEAPP_K8S_MULTUS_ENABLED"];
+        let vars = Vars::from_iter(names.map(|name| (name, long.as_str())));
+        let (_, problems, warnings) = Config::examine(&vars, None);
+        assert_eq!((problems.len(), warnings.len()), (2, 2), "{problems:?}");
+        let told = problems.iter().map(ToString::to_string).chain(warnings.iter().map(ToString::to_string));
+        for line in told {
+            assert!(line.chars().count() < TOLD + 2 * SHOWN, "{} characters", line.chars().count());
+        }
+    }
 }

@@ -110,7 +110,9 @@ mod tests {
             ("ONEAPP_K8S_HTTPS_PROXY", "me:pass@proxy:3128"),
             ("ONEAPP_VNF_KEEPALIVED_ETH3_PASSWORD", "s3cret"),
             ("PASSWORD", ""),
+            ("MY_API_KEY", "s3cret"),
             ("MY_API_TOKEN", "s3cret"),
+            ("MY_PUBLIC_KEY", "ssh-rsa A"),
             ("START_SCRIPT", "curl -H s3cret"),
             ("TOKEN", "YES"),
         ]);
@@ -118,7 +120,9 @@ mod tests {
         assert_eq!(
             shown,
             "ETH0_IP='10.0.0.1'
+MY_API_KEY='(secret)'
 MY_API_TOKEN='(secret)'
+MY_PUBLIC_KEY='ssh-rsa A'
 NL='it'\\''s\n two'
 ONEAPP_K8S_HTTPS_PROXY='(secret)@proxy:3128'
 ONEAPP_K8S_HTTP_PROXY='http://(secret)@proxy:3128'

@@ -3,7 +3,7 @@
 //! The front end writes `NAME='value'`, with `'\''` for a quote inside. People write more: double quotes, no quotes,
 //! `export`. All of these are read as a shell would, except that `$` and backquotes are ordinary characters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::quoting;
 
@@ -14,7 +14,11 @@ pub const MAX_VARIABLES: usize = 4096;
 
 /// Name to value, as the template had them.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct Vars(BTreeMap<String, String>);
+pub struct Vars {
+    values: BTreeMap<String, String>,
+    /// Names that came again with another value.
+    repeated: BTreeSet<String>,
+}
 
 /// A text that is no context file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,16 +60,20 @@ impl Vars {
                 what: format!("the file has {} bytes, at most {MAX_BYTES} are read", text.len()),
             });
         }
-        let mut vars = BTreeMap::new();
+        let mut vars = Self::default();
         for assignment in assignments {
             let assignment = assignment?;
-            vars.insert(assignment.name.to_owned(), assignment.value);
-            if vars.len() > MAX_VARIABLES {
+            let name = assignment.name.to_owned();
+            if vars.raw(&name).is_some_and(|before| before != assignment.value) {
+                vars.repeated.insert(name.clone());
+            }
+            vars.values.insert(name, assignment.value);
+            if vars.values.len() > MAX_VARIABLES {
                 let line = quoting::line_at(text, assignment.offset);
                 return Err(ParseError { line, what: format!("more than {MAX_VARIABLES} variables") });
             }
         }
-        Ok(Self(vars))
+        Ok(vars)
     }
 
     /// The value; unset and empty are the same (contract.md 1.0).
@@ -75,7 +83,12 @@ impl Vars {
 
     /// The value, even if it is empty.
     pub fn raw(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// Names that were given several times, with different values: the last one counts.
+    pub fn repeated(&self) -> impl Iterator<Item = &str> {
+        self.repeated.iter().map(String::as_str)
     }
 
     /// True for a VM of a virtual router: OpenNebula gives it a `VROUTER_ID`, and no other VM one.
@@ -85,29 +98,35 @@ impl Vars {
 
     /// All of them, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.values.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Those whose name begins with `prefix`, sorted by name, without the empty ones.
     pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.0
+        self.values
             .range(prefix.to_owned()..)
             .take_while(move |(name, _)| name.starts_with(prefix))
             .filter(|(_, value)| !value.is_empty())
             .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Their names.
+    pub fn names(&self, prefix: &str) -> Vec<String> {
+        self.with_prefix(prefix).map(|(name, _)| name.to_owned()).collect()
     }
 }
 
 /// Names only: values may be secret.
 impl std::fmt::Debug for Vars {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.values.keys()).finish()
     }
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Vars {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        let values = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self { values, repeated: BTreeSet::new() }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The loop against worlds in memory.
 
+use super::apply::IN_FLIGHT;
 use super::*;
 use crate::facts::{Link, Reading, Routes};
 use crate::plan::Secret;
@@ -108,4 +109,116 @@ async fn a_failed_aside_is_told_and_stops_nothing_else() {
         world.report.conditions.iter().map(|standing| standing.condition.reason.as_str()).collect();
     assert!(reasons.contains(&APPLY_FAILED), "{reasons:?}");
     assert!(!world.report.ready);
+}
+
+/// Who was set up by a good context, and finds another one.
+#[tokio::test]
+async fn a_context_that_becomes_bad_or_unreadable_is_told_and_changes_nothing() {
+    let mut driver = Driver::default();
+    let mut seen = Stubborn::default().observe(&Interests::default(), &Reads::default()).await;
+    seen.files.insert(crate::identity::PATH.into(), Observed::Absent);
+    let mut told = |context: Observed<Secret>| {
+        seen.context = context;
+        driver.parse(&seen);
+        let (decision, report) = driver.decide(&seen);
+        let read = report.conditions.iter().map(|s| &s.condition).find(|c| c.kind == "ContextRead");
+        (decision.effects.len() + decision.asides.len(), report.problems, read.map(ToString::to_string))
+    };
+    let (effects, problems, read) = told(Observed::Known(Secret::new(CONTEXT)));
+    assert!(effects > 0 && problems.is_empty() && read.is_none(), "{problems:?} {read:?}");
+    for gone in [Observed::Absent, Observed::Unknown("could not read /dev/sr0: I/O error".into())] {
+        let (same, _, read) = told(gone);
+        assert_eq!(same, effects, "the last one stays in force");
+        assert!(
+            read.is_some_and(|told| told.ends_with("what it said last stays in force until this agent ends"))
+        );
+    }
+    let bad = format!("{CONTEXT}ONEAPP_RKE2_SUPERVISOR_EP='x:y'\nONEAPP_VNF_HAPROXY_LB0_PORT='0'\n");
+    let (effects, problems, read) = told(Observed::Known(Secret::new(bad)));
+    assert_eq!((effects, problems.len()), (0, 2), "{problems:?}");
+    assert!(read.is_some_and(|told| told.ends_with("what runs goes on by the last good one")));
+    assert_eq!(told(Observed::Known(Secret::new(CONTEXT))).1.len(), 0, "a correction is taken");
+}
+
+/// OneGate tells the role, and may lie behind the gateway that the context names.
+#[tokio::test]
+async fn what_is_wrong_for_another_role_does_not_keep_a_node_from_its_gateway() {
+    let mut seen = Stubborn::default().observe(&Interests::default(), &Reads::default()).await;
+    seen.me = Reading::default();
+    seen.files.insert(crate::identity::PATH.into(), Observed::Absent);
+    let mut decided = |added: &str| {
+        seen.context = Observed::Known(Secret::new(format!("{CONTEXT}{added}")));
+        let mut driver = Driver::default();
+        driver.parse(&seen);
+        let (decision, report) = driver.decide(&seen);
+        let sets = decision.asides.iter().any(|effect| matches!(effect, Effect::SetDefaultRoute { .. }));
+        (sets, decision.effects.len(), report.problems.len(), report.warnings.len() > 1)
+    };
+    let masters_need_its_credentials = "ONEAPP_K8S_CCM_ENABLED='YES'\n";
+    assert_eq!(decided(masters_need_its_credentials), (true, 0, 0, true));
+    assert_eq!(decided("ONEAPP_RKE2_SUPERVISOR_EP='x:y'\n"), (false, 0, 1, false), "wrong for every node");
+}
+
+/// Invariant 12, also where two who undo each other's work take turns.
+#[test]
+fn effects_that_come_again_slow_down() {
+    let pace = |driver: &mut Driver, unit: &str| {
+        let effects = vec![Effect::StartUnit(unit.into())];
+        driver.pace(&Decision { effects, ..Decision::default() }, false)
+    };
+    for (turns, others) in [(&["a"][..], "b"), (&["a", "b"], "c"), (&["a", "b", "c"], "d")] {
+        let mut driver = Driver::default();
+        let delays: Vec<Duration> =
+            turns.iter().cycle().take(40).map(|unit| pace(&mut driver, unit)).collect();
+        assert!(delays[..turns.len()].iter().all(|delay| *delay == SETTLE), "{delays:?}");
+        assert_eq!(delays.last(), Some(&SLOWEST), "{delays:?}");
+        assert_eq!(pace(&mut driver, others), SETTLE, "what is new is quick");
+    }
+}
+
+/// Refuses whatever is about the name server.
+#[derive(Default)]
+struct WithoutNames(Vec<String>);
+
+impl World for WithoutNames {
+    async fn observe(&mut self, _: &Interests, _: &Reads) -> Facts {
+        Facts::default()
+    }
+
+    async fn apply(&mut self, effect: &Effect) -> Result<(), String> {
+        self.0.push(effect.to_string());
+        if self.0.last().is_some_and(|told| told.contains("unbound")) { Err("taken".into()) } else { Ok(()) }
+    }
+
+    async fn report(&mut self, _: &Report) {}
+
+    async fn wait(&mut self, _: Duration) -> Event {
+        Event::Stop
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_refuses_its_file_holds_up_itself_alone() {
+    let file = |path: &str, checker| {
+        let content = crate::plan::Content::Public(String::new());
+        Effect::WriteFile(crate::plan::FileSpec { path: path.into(), mode: 0o644, content, checker })
+    };
+    let load = |unit: &str| Effect::LoadConfig {
+        unit: unit.into(),
+        how: crate::plan::Load::Reload,
+        digest: String::new(),
+    };
+    let checked = |checker: crate::plan::Checker| [file("/etc/x", Some(checker)), load(checker.unit())];
+    let [keepalived, haproxy] =
+        [crate::plan::Checker::Keepalived, crate::plan::Checker::Haproxy].map(checked);
+    let unbound = [file("/etc/unbound", Some(crate::plan::Checker::Unbound)), load("unbound.service")];
+    let effects = [&unbound[..], &[load("unbound.service")], &keepalived, &haproxy].concat();
+    let (mut world, mut report) = (WithoutNames::default(), Report::default());
+    let failed = Driver::default().apply(&mut world, &effects, &mut report).await;
+    assert!(failed.is_some_and(|condition| condition.message.contains("unbound")));
+    assert_eq!(world.0.len(), 5, "{:?}", world.0);
+    let mut world = WithoutNames::default();
+    let effects = [file("/etc/unbound-like", None), load("keepalived.service")];
+    Driver::default().apply(&mut world, &effects, &mut report).await;
+    assert_eq!(world.0.len(), 1, "what is nobody's alone ends the pass: {:?}", world.0);
 }

@@ -1,4 +1,4 @@
-//! Decides for the guest under a node: its way out and its name servers. A vnf VM is left alone: it is the way out.
+//! Decides for the guest under a node: its way out and its name servers; and tells what its network lacks. A vnf VM is left alone: it is the way out.
 //!
 //! What is decided here goes into [`Decision::asides`]: whatever of it fails, the node goes on entering its cluster.
 //!
@@ -6,6 +6,7 @@
 //! role is known, a VM with a single NIC and no gateway of its own is taken for a node: no vnf is made like that, for
 //! it would have no way out itself. Any other VM is left alone until its role is known.
 
+mod addresses;
 pub mod disks;
 mod gateway;
 mod names;
@@ -30,6 +31,7 @@ pub fn interests(config: &Config, role: Option<&Role>, facts: &Facts, interests:
 /// What the guest needs.
 pub fn decide(config: &Config, role: Option<&Role>, facts: &Facts, decision: &mut Decision) {
     if is_node(config, role) {
+        addresses::decide(config, facts, decision);
         gateway::decide(config, facts, decision);
         names::decide(config, facts, decision);
     }
@@ -39,8 +41,14 @@ fn is_node(config: &Config, role: Option<&Role>) -> bool {
     match role {
         Some(Role::Vnf) => false,
         Some(Role::Master | Role::Worker(_) | Role::Storage) => true,
-        None => matches!(config.nics.as_slice(), [nic] if nic.gateway.is_none()),
+        None => matches!(attached(config).as_slice(), [nic] if nic.gateway.is_none()),
     }
+}
+
+/// The NICs of this VM. While its role is not known, a virtual address alone makes one too: a vnf's that carries nothing
+/// else. Nodes know such addresses of networks that they are not in.
+fn attached(config: &Config) -> Vec<&Nic> {
+    config.nics.iter().filter(|nic| nic.ip.is_some() || !nic.mac.is_empty()).collect()
 }
 
 /// The interface of a NIC: by its MAC, as the kernel may number them in another order; by its name without one.

@@ -56,24 +56,19 @@ pub fn decide(node: &Node<'_>, disk: &OnDisk, decision: &mut Decision) {
     if is_outdated(service, node) {
         // Read at once, and once: the next answer is younger than what is known of this VM.
         decision.reads.service = Some(Duration::ZERO);
-        let answers = node.facts.service.fault.is_none();
-        return decision.look_again_within(if answers { SOON } else { MOVING });
+        return decision.look_again_within(at_once(node));
     }
     let whole = service.gap().is_none();
     let joiners = cluster_id(node.facts, disk).map(|cluster| (joiners(node, service, &cluster), cluster));
     let wall = node.facts.wall;
     let moving = |joiner: &Joiner<'_>| joiner.asks(wall) || joiner.is_on_its_way(wall);
     let waiting = joiners.as_ref().is_some_and(|(joiners, _)| joiners.iter().any(moving));
-    let news = news(service, node);
-    let interval = if news.is_some() { news_after(service) } else { interval(service, whole && !waiting) };
+    let news = has_news(service, node);
+    let interval = if news { news_after(service) } else { interval(service, whole && !waiting) };
     decision.reads.service = Some(interval);
-    let age = node.facts.service.age(node.facts.now).filter(|_| news.is_some()).unwrap_or_default();
-    decision.look_again_within(match interval.checked_sub(age).filter(|rest| !rest.is_zero()) {
-        Some(rest) => rest,
-        // What was read long ago is read at once; after that OneGate is slow, or silent.
-        None if news.is_some_and(|heard| heard < NEWS) => SOON,
-        None => MOVING,
-    });
+    let age = node.facts.service.age(node.facts.now).filter(|_| news).unwrap_or_default();
+    let rest = interval.checked_sub(age).filter(|rest| !rest.is_zero());
+    decision.look_again_within(rest.unwrap_or_else(|| at_once(node)));
     let fresh = FRESH + FRESH_PER_VM.saturating_mul(size(service));
     if node.facts.service.fresh(node.facts.now, fresh).is_none() {
         return;
@@ -96,15 +91,22 @@ fn is_outdated(service: &Service, node: &Node<'_>) -> bool {
     me.is_some_and(|me| service.vms().any(|(_, vm)| vm.id == me.id && !told(vm).eq(told(me))))
 }
 
-/// How long ago somebody said last that he offers something else than the service showed, if he did so since it was asked
-/// for. One answer is enough, whatever it says: what an older word and a younger answer disagree about is not asked again.
-fn news(service: &Service, node: &Node<'_>) -> Option<Duration> {
+/// True if somebody said that he offers something else than the service showed, since it was asked for. One answer is
+/// enough, whatever it says: what an older word and a younger answer disagree about is not asked again.
+fn has_news(service: &Service, node: &Node<'_>) -> bool {
     let younger = |(_, seen): &&(Told, Moment)| node.facts.service.at.is_none_or(|at| *seen > at);
     let mut words = node.facts.told.values().filter(younger).peekable();
-    words.peek()?;
+    if words.peek().is_none() {
+        return false;
+    }
     let shown: BTreeSet<Told> = service.vms().filter_map(|(_, vm)| Told::of(vm)).collect();
-    let last = words.filter(|(told, _)| !shown.contains(told)).map(|(_, seen)| *seen).max()?;
-    Some(node.facts.now.saturating_sub(last))
+    words.any(|(told, _)| !shown.contains(told))
+}
+
+/// When the next pass shall read: the observation asks before it is decided. Not so soon while OneGate does not answer.
+fn at_once(node: &Node<'_>) -> Duration {
+    let answers = node.facts.me.fault.is_none() && node.facts.service.fault.is_none();
+    if answers { SOON } else { MOVING }
 }
 
 /// Tells the leader what OneGate has taken of this VM: not what it was only sent.
@@ -325,8 +327,8 @@ fn tell_backends(node: &Node<'_>, service: &Service, decision: &mut Decision) {
         .map(|(_, vm)| (vm, vm.attribute(names::BACKENDS).and_then(Digest::decode)))
         .collect();
     let previous = vnf.iter().filter_map(|(_, digest)| digest.as_ref()).max_by_key(|digest| digest.at);
-    let age = node.facts.service.age(node.facts.now).unwrap_or_default().as_secs();
-    let next = Digest::next(previous, service, node.config.vm, node.facts.wall.saturating_sub(age));
+    let asked = node.facts.wall_at(node.facts.service.at.unwrap_or(node.facts.now));
+    let next = Digest::next(previous, service, node.config.vm, asked);
     for (vm, digest) in &vnf {
         if next.must_replace(digest.as_ref()) {
             decision.effects.push(publish_on(vm, names::BACKENDS, next.value()));

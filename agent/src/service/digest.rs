@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use super::offers::{Family, Offer, Proof, Slot, Testimony, listener};
 use super::{AttributeValue, Service, VmId};
-use crate::context::vnf::{Host, Server, limit, weight};
+use crate::context::vnf::{Host, Server, ipvs_weight, limit};
 
 /// Its writer renews it after this time even if nothing changed.
 pub const RENEWED_AFTER: Duration = Duration::from_secs(300);
@@ -50,8 +50,13 @@ impl Digest {
         let mut next = Self { at, offers: testimony.offers().cloned().collect(), gone: BTreeSet::new() };
         let Some(previous) = previous else { return next };
         if previous.at > at {
-            // An older answer proves nothing against what is known since.
-            return previous.clone();
+            // An older answer proves nothing against what is known since; nor does a younger one of a leader whose clock is
+            // behind its predecessor's, but nobody who is new waits for the clocks to agree.
+            let mut same = previous.clone();
+            let is_known = |offer: &Offer| same.gone.iter().any(|gone| gone.is_same_place(offer));
+            next.offers.retain(|offer| !is_known(offer));
+            same.offers.extend(next.offers);
+            return same;
         }
         for offer in &previous.offers {
             match testimony.proof(offer.vm, offer.slot, |other| other.is_same_place(offer)) {
@@ -229,7 +234,7 @@ fn decode_server(word: &str, last: Option<&Server>) -> Option<(VmId, Server)> {
     let mut server = Server { host, port: decode_port(port)?, weight: None, upper: None, lower: None };
     for part in parts {
         match part.split_at_checked(1)? {
-            ("w", text) => server.weight = Some(weight(text)?),
+            ("w", text) => server.weight = Some(ipvs_weight(text)?),
             ("u", text) => server.upper = Some(limit(text)?),
             ("l", text) => server.lower = Some(limit(text)?),
             _ => return None,

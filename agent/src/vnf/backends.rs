@@ -55,6 +55,10 @@ pub(super) fn as_of(file: &str) -> u64 {
     file.lines().find_map(|line| line.strip_prefix(AS_OF)?.parse().ok()).unwrap_or_default()
 }
 
+/// An answer that this VM got is younger than another VM's digest if it is so by more than this, in seconds: clocks that are
+/// kept differ by milliseconds, those of two hosts that nobody keeps by a few seconds in a month.
+const CLOCKS_DIFFER: u64 = 5;
+
 /// What is known of the service.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Evidence<'a> {
@@ -84,10 +88,11 @@ impl Evidence<'_> {
             }
             self.add(digest.offers.iter(), &mut backends);
         }
-        // An answer older than the digest is part of the digest's past: it could bring back what is gone. Unless the
-        // digest comes from the future: then the clocks tell nothing.
+        // An answer older than the digest is part of the digest's past: it could bring back what is gone, and take out what
+        // has come since. The digest has its time from another VM's clock. If that is far ahead, the clocks tell nothing.
         let newer = |(_, at): &(&Testimony, u64)| {
-            self.digest.is_none_or(|digest| *at > digest.at || digest.at > self.wall + STALE_AFTER.as_secs())
+            let far_ahead = |digest: &Digest| digest.at > self.wall + STALE_AFTER.as_secs();
+            self.digest.is_none_or(|digest| *at > digest.at + CLOCKS_DIFFER || far_ahead(digest))
         };
         if let Some((testimony, at)) = self.testimony.filter(newer) {
             if at >= as_of {

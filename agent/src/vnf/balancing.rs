@@ -1,7 +1,5 @@
 //! Decides HAProxy's file and daemon from the context's servers and the service's.
 
-use std::time::Duration;
-
 use super::backends::{Backends, Evidence, InForce};
 use super::daemons::{Loading, Standing};
 use super::haproxy::Rendered;
@@ -9,7 +7,7 @@ use super::live::Reconciled;
 use super::{daemons, digest_of, haproxy, keepalived, live, lvs, public};
 use crate::context::Config;
 use crate::context::vnf::{HaproxyConfig, Source};
-use crate::facts::{Facts, Observed};
+use crate::facts::{Facts, Moment, Observed};
 use crate::plan::{Checker, Condition, Decision, Effect, Load};
 use crate::service::digest::Digest;
 use crate::service::names;
@@ -26,8 +24,6 @@ pub struct Balanced {
     pub has_all: bool,
     /// A fresh digest stands by all of them: the service need not be read.
     pub is_explained: bool,
-    /// They changed lately: more may come.
-    pub is_moving: bool,
 }
 
 impl Balanced {
@@ -41,17 +37,9 @@ impl Balanced {
                 has_any: self.has_any && other.has_any,
                 has_all: self.has_all && other.has_all,
                 is_explained: self.is_explained && other.is_explained,
-                is_moving: self.is_moving || other.is_moving,
             },
         }
     }
-}
-
-/// Servers that changed so lately are not alone: a role that scales changes one after the other.
-const LATELY: u64 = 600;
-
-fn is_moving(as_of: u64, facts: &Facts) -> bool {
-    facts.wall.abs_diff(as_of) < LATELY
 }
 
 const RUNNING: &str = "BalancerRunning";
@@ -76,7 +64,7 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
     let listeners = if haproxy.dynamic { haproxy::listeners(haproxy) } else { Vec::new() };
     let in_force = evidence.apply(&listeners, memory);
     let rendered = haproxy::render(haproxy, &in_force);
-    let InForce { backends, as_of } = in_force;
+    let InForce { backends, .. } = in_force;
     keep_running(haproxy, &rendered, facts, decision);
     let count = |index: u16| -> usize {
         backends
@@ -91,7 +79,6 @@ pub fn decide(config: &Config, facts: &Facts, decision: &mut Decision) -> Balanc
         has_any: backends.values().any(|servers| !servers.is_empty()),
         has_all: empty.next().is_none(),
         is_explained: evidence.is_explained(&backends),
-        is_moving: is_moving(as_of, facts),
     };
     decision.conditions.push(told(config, facts, &backends, &balanced));
     balanced
@@ -150,7 +137,6 @@ pub fn ipvs(config: &Config, facts: &Facts) -> (InForce, Balanced) {
             .iter()
             .all(|service| !service.servers.is_empty() || backends.contains_key(&lvs::listener(service))),
         is_explained: evidence.is_explained(backends),
-        is_moving: is_moving(in_force.as_of, facts),
     };
     (in_force, balanced)
 }
@@ -162,13 +148,13 @@ pub(super) fn digest_on(facts: &Facts) -> Option<Digest> {
 
 /// What OneGate told last of those who may offer servers, and its wall clock.
 pub(super) fn testimony(config: &Config, facts: &Facts) -> Option<(Testimony, u64)> {
-    let at = |age: Option<Duration>| facts.wall.saturating_sub(age.unwrap_or_default().as_secs());
+    let at = |asked: Option<Moment>| facts.wall_at(asked.unwrap_or(facts.now));
     if config.vnf.source == Source::Networks {
         let (networks, id) = (facts.networks.last.known()?, config.vrouter?);
-        return Some((Testimony::of_networks(networks, config.vm, id), at(facts.networks.age(facts.now))));
+        return Some((Testimony::of_networks(networks, config.vm, id), at(facts.networks.at)));
     }
     let service = facts.service.last.known()?;
-    Some((Testimony::of(service, config.vm, config.service), at(facts.service.age(facts.now))))
+    Some((Testimony::of(service, config.vm, config.service), at(facts.service.at)))
 }
 
 fn evidence<'a>(

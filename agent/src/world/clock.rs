@@ -18,7 +18,12 @@ pub fn now() -> Moment {
 
 /// Wall clock, seconds since 1970; 0 for a clock that stands before it.
 pub fn wall() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    since_1970().as_secs()
+}
+
+/// The same, to the nanosecond.
+pub fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// 32 random bytes in hex from the kernel; empty if it gives none, so that nobody takes a weak one for a key.

@@ -33,7 +33,7 @@ enum Place {
 /// What the front end gave this VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextFiles {
-    /// `context.sh`, verbatim.
+    /// `context.sh`, verbatim; bytes that are no UTF-8 became U+FFFD.
     pub context_sh: Secret,
     /// `token.txt`: OneGate's token, without its line break.
     pub token: Option<Secret>,
@@ -58,9 +58,10 @@ impl ContextSource {
         }
     }
 
-    /// A file that was named, and `token.txt` beside it.
+    /// A file that was named, or `context.sh` of a directory that was; and `token.txt` beside it.
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self { place: Place::File(path.into()) }
+        let path = path.into();
+        Self { place: Place::File(if path.is_dir() { path.join("context.sh") } else { path }) }
     }
 
     /// Reads the context; `None`: there is none.
@@ -70,7 +71,10 @@ impl ContextSource {
     pub fn read(&self) -> anyhow::Result<Option<ContextFiles>> {
         let Some(mut files) = self.open()? else { return Ok(None) };
         let name = files.context_name();
-        let Some(text) = files.text(&name)? else { return Ok(None) };
+        let Some(bytes) = files.bytes(&name)? else { return Ok(None) };
+        // A shell takes any bytes, and scripts and comments in old encodings do no harm: where a value matters, its reader
+        // refuses what stands in their place (context/lint.rs).
+        let text = String::from_utf8_lossy(&bytes);
         let token = files.text("token.txt")?.map(|text| Secret::new(text.trim()));
         let token = token.filter(|token| !token.expose().is_empty());
         Ok(Some(ContextFiles { context_sh: Secret::new(text), token, origin: files.origin() }))
@@ -108,15 +112,18 @@ impl ContextSource {
     }
 
     fn place(&self) -> anyhow::Result<Option<Found>> {
-        let file = |path: &Path| path.exists().then(|| Found::File(path.to_path_buf()));
+        let file = |path: &Path| {
+            let exists = path.try_exists().with_context(|| format!("could not look for {}", path.display()));
+            exists.map(|exists| exists.then(|| Found::File(path.to_path_buf())))
+        };
         match &self.place {
-            Place::File(path) => Ok(file(path)),
+            Place::File(path) => file(path),
             Place::Machine { link, blocks, devices, directory } => {
                 let context = directory.join("context.sh");
                 match context_disk::find(link, blocks, devices) {
                     Ok(Some(device)) => Ok(Some(Found::Disk(device))),
-                    Ok(None) => Ok(file(&context)),
-                    Err(error) => file(&context).map(Some).ok_or(error),
+                    Ok(None) => file(&context),
+                    Err(error) => file(&context)?.map(Some).ok_or(error),
                 }
             }
         }
@@ -293,8 +300,22 @@ mod tests {
         assert_ne!(source.fingerprint().unwrap(), before);
         assert_eq!(source.read().unwrap().unwrap().token.unwrap().expose(), "abc=");
         std::fs::write(&path, b"VMID='1'\nX='\xff'\n").unwrap();
+        assert_eq!(source.read().unwrap().unwrap().context_sh.expose(), "VMID='1'\nX='\u{fffd}'\n");
+        std::fs::write(root.path().join("token.txt"), b"abc\n\xff").unwrap();
         let error = source.read().unwrap_err().to_string();
-        assert!(error.starts_with("my.sh of ") && error.ends_with(" is no UTF-8 in line 2"), "{error}");
+        assert!(error.starts_with("token.txt of ") && error.ends_with(" is no UTF-8 in line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_named_directory_brings_its_context() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(ContextSource::file(root.path()).read().unwrap(), None);
+        std::fs::write(root.path().join("context.sh"), "VMID='1'\n").unwrap();
+        let files = ContextSource::file(root.path()).read().unwrap().unwrap();
+        assert_eq!(files.context_sh.expose(), "VMID='1'\n");
+        // What cannot be looked for is not taken for absent.
+        let below = root.path().join("x".repeat(300)).join("context.sh");
+        assert!(ContextSource::file(below).read().is_err());
     }
 
     #[test]

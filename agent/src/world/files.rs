@@ -90,14 +90,21 @@ pub async fn replace(
     sweep(directory, &prefix);
     let could_not = || format!("could not write {}", path.display());
     // Created with mode 0600, so that a secret is never readable by others, not even for a moment.
-    let mut candidate =
-        tempfile::Builder::new().prefix(&prefix).tempfile_in(directory).with_context(could_not)?;
-    candidate.write_all(content.as_bytes()).with_context(could_not)?;
+    let candidate = tempfile::Builder::new().prefix(&prefix).tempfile_in(directory);
+    let candidate = candidate.map_err(nameless).with_context(could_not)?;
+    candidate.as_file().write_all(content.as_bytes()).with_context(could_not)?;
     check(candidate.path()).await?;
     candidate.as_file().set_permissions(Permissions::from_mode(mode)).with_context(could_not)?;
     candidate.as_file().sync_all().with_context(could_not)?;
     candidate.persist(path).map_err(|error| error.error).with_context(could_not)?;
     sync_directory(directory).with_context(could_not)
+}
+
+/// Without the candidate's name, which is another one each time (`... at path "/etc/.x.oneke-Ab12Cd"`): the same failure
+/// is told in the same words, so that the journal tells it once.
+fn nameless(error: std::io::Error) -> anyhow::Error {
+    let told = error.to_string();
+    anyhow::Error::msg(told.split(" at path ").next().unwrap_or_default().to_owned())
 }
 
 /// Removes a file; absent already is success.
@@ -234,6 +241,14 @@ mod tests {
         let error = replace(&path, 0o644, "", accept).await.unwrap_err();
         assert!(format!("{error:#}").starts_with(&format!("could not write {}", path.display())));
         assert_eq!(names(home.path()), ["x"]);
+    }
+
+    #[tokio::test]
+    async fn the_same_failure_is_told_in_the_same_words() {
+        let failure =
+            async || format!("{:#}", replace(Path::new("/proc/x"), 0o644, "", accept).await.unwrap_err());
+        let (first, second) = (failure().await, failure().await);
+        assert!(first.starts_with("could not write /proc/x: ") && first == second, "{first} | {second}");
     }
 
     #[test]

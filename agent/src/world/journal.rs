@@ -43,6 +43,7 @@ pub struct Journal {
     conditions: BTreeMap<String, (Status, String)>,
     problems: Vec<String>,
     warnings: Vec<String>,
+    unwritten: Option<String>,
 }
 
 impl Journal {
@@ -62,6 +63,17 @@ impl Journal {
             Ok(()) => info!(UNIT = unit, FILE = file, "{text}"),
             Err(_) => warn!(UNIT = unit, FILE = file, REASON = "ApplyFailed", "{text}"),
         }
+    }
+
+    /// Tells why the report could not be written, once.
+    pub fn status_file(&mut self, written: Result<(), String>) {
+        let why = written.err();
+        if why != self.unwritten
+            && let Some(why) = &why
+        {
+            warn!(REASON = "StatusUnwritten", "{why}: oneke-agent status shows an older state");
+        }
+        self.unwritten = why;
     }
 
     /// Tells what changed since the last report.

@@ -203,7 +203,14 @@ impl World for Machine {
         let now = clock::now();
         let context = self.context.read();
         let token = self.context.token();
-        let mut facts = Facts { now, wall: clock::wall(), entropy: clock::entropy(), ..Facts::default() };
+        let wall = clock::since_1970();
+        let mut facts = Facts {
+            now,
+            wall: wall.as_secs(),
+            wall_fraction: Duration::from_nanos(wall.subsec_nanos().into()),
+            entropy: clock::entropy(),
+            ..Facts::default()
+        };
         facts.files = looked(&interests.files, |path| files::read(Path::new(path)));
         facts.exists = looked(&interests.exists, |path| files::exists(Path::new(path)));
         facts.symlinks = looked(&interests.symlinks, |path| symlinks::read(Path::new(path)));
@@ -259,9 +266,8 @@ impl World for Machine {
         self.journal.report(report);
         self.notifier.pass(report);
         notify::watchdog();
-        if let Err(error) = self.status.update(report).await {
-            tracing::warn!("{error:#}");
-        }
+        let written = self.status.update(report).await.map_err(|error| format!("{error:#}"));
+        self.journal.status_file(written);
     }
 
     async fn wait(&mut self, at_most: Duration) -> Event {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -63,13 +63,23 @@ pub fn all(lab: &Lab) -> Vec<Place> {
 /// When OneGate does not take it.
 pub fn offer(lab: &Lab, place: &Place, stands: bool) -> Result<()> {
     let port = if stands { place.port } else { 0 };
+    offer_for(lab, place.vm, (1, 6443), &Place { port, ..*place })
+}
+
+/// Tells OneGate, in a VM's name, that a server, which may be another VM's, stands behind a listener with this number and
+/// port. Port 0 withdraws it.
+///
+/// # Errors
+/// When OneGate does not take it.
+pub fn offer_for(lab: &Lab, vm: u32, (listener, port): (u8, u16), place: &Place) -> Result<()> {
     let words = [
         ("IP", "<ETH0_EP0>".to_owned()),
-        ("PORT", "6443".to_owned()),
+        ("PORT", port.to_string()),
         ("SERVER_HOST", place.ip.to_string()),
-        ("SERVER_PORT", port.to_string()),
+        ("SERVER_PORT", place.port.to_string()),
     ];
-    lab.front.say_as(place.vm, &words.map(|(name, value)| (format!("ONEGATE_HAPROXY_LB1_{name}"), value)))
+    let words = words.map(|(name, value)| (format!("ONEGATE_HAPROXY_LB{listener}_{name}"), value));
+    lab.front.say_as(vm, &words)
 }
 
 /// What a vnf VM's HAProxy has behind LB1.
@@ -129,12 +139,17 @@ impl Behind {
 }
 
 /// LB1 as clients reach it.
-pub fn api() -> std::net::SocketAddr {
-    format!("{}:6443", virtual_address(Network::Public)).parse().expect("an address and a port")
+pub fn api() -> SocketAddr {
+    listener(6443)
+}
+
+/// The listener on a port as clients reach it.
+pub fn listener(port: u16) -> SocketAddr {
+    format!("{}:{port}", virtual_address(Network::Public)).parse().expect("an address and a port")
 }
 
 /// The name server as nodes reach it.
-pub fn names() -> std::net::SocketAddr {
+pub fn names() -> SocketAddr {
     format!("{}:53", virtual_address(Network::Private)).parse().expect("an address and a port")
 }
 

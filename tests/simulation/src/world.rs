@@ -178,6 +178,7 @@ impl World for SimWorld {
         Facts {
             now: now.saturating_sub(machine.booted),
             wall: 1_790_000_000 + now.as_secs(),
+            wall_fraction: Duration::from_nanos(now.subsec_nanos().into()),
             context: Observed::Known(Secret::new(machine.context.clone())),
             entropy,
             me: rebase(&self.me, machine.booted),

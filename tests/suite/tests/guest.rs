@@ -206,6 +206,7 @@ fn step(machine: &mut Machine, text: &mut String) {
     let (done, decision) = machine.settle();
     done.iter().for_each(|effect| writeln!(text, "effect     {effect}").unwrap());
     decision.conditions.iter().for_each(|condition| writeln!(text, "condition  {condition}").unwrap());
+    decision.told.iter().for_each(|condition| writeln!(text, "told       {condition}").unwrap());
     machine.describe(text);
 }
 

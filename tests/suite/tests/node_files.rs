@@ -1,7 +1,8 @@
 //! Golden cases of a node's files: a context, a role and a place in the cluster in, every file and link out.
 //!
 //! A case is a directory of `tests/cases/node`: `context.sh`, `case.toml`, and `expected.txt`, the files in one text.
-//! Every YAML file is also read back, and every key of `config.yaml` held against the flags that RKE2 has.
+//! Every YAML file is also read back, every key of `config.yaml` held against the flags that RKE2 has, and every value of
+//! a chart against the keys of that chart (`tests/cases/charts.toml`).
 //! `UPDATE_EXPECT=1` rewrites the expectations; review the diff.
 #![expect(clippy::disallowed_methods, reason = "reads its cases from files")]
 #![expect(clippy::unwrap_used, reason = "a test; clippy sees only functions with #[test] as such")]
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use oneke_agent::context::{Config, Vars};
 use oneke_agent::node::address;
@@ -117,7 +119,8 @@ fn rendered(path: &Path) -> String {
     let rke2 = files::rke2(&config, &case.role, &pinned, &entry, &shape);
     let host = files::host(&config, &case.role).into_iter().filter(|_| case.host).collect::<Vec<_>>();
     for file in rke2.iter().chain(&host) {
-        check(file, &case);
+        let replaced = ["ONEAPP_K8S_CNI_CONFIG", "ONEAPP_K8S_MULTUS_CONFIG"].map(|name| vars.get(name));
+        check(file, &case, replaced.iter().all(Option::is_none));
         let secret = if matches!(file.content, Content::Secret(_)) { ", secret" } else { "" };
         write!(text, "== {} {:04o}{secret}\n{}", file.path, file.mode, file.content.as_str()).unwrap();
     }
@@ -132,7 +135,7 @@ fn rendered(path: &Path) -> String {
 
 /// What a file's reader wants of it.
 #[track_caller]
-fn check(file: &FileSpec, case: &Case) {
+fn check(file: &FileSpec, case: &Case, own: bool) {
     let text = file.content.as_str();
     assert!(text.ends_with('\n'), "{}", file.path);
     if !file.path.ends_with(".yaml") {
@@ -153,20 +156,69 @@ fn check(file: &FileSpec, case: &Case) {
         return;
     }
     for document in documents {
-        check_manifest(&file.path, &document);
+        check_manifest(&file.path, &document, own);
     }
 }
 
-/// A manifest is a Kubernetes object; the values of a chart are a mapping in a text of YAML.
+/// A manifest is a Kubernetes object; the values of a chart are a mapping in a text of YAML, of keys that it has if they
+/// are our `own`.
 #[track_caller]
-fn check_manifest(path: &str, document: &Value) {
+fn check_manifest(path: &str, document: &Value, own: bool) {
     for key in ["/apiVersion", "/kind", "/metadata/name"] {
         assert!(document.pointer(key).is_some_and(Value::is_string), "{path} lacks {key}");
     }
     if let Some(values) = document.pointer("/spec/valuesContent") {
         let values: Value = serde_saphyr::from_str(values.as_str().unwrap()).unwrap();
         assert!(values.is_object(), "{path}: {values}");
+        let chart = document.pointer("/metadata/name").and_then(Value::as_str).unwrap();
+        let strange = strange(chart, &values);
+        assert!(!own || strange.is_empty(), "{path}: the chart {chart} has no {}", strange.join(", "));
     }
+}
+
+/// What a chart of this release name takes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    keys: Vec<String>,
+    #[serde(default)]
+    open: Vec<String>,
+}
+
+static CHARTS: LazyLock<BTreeMap<String, Keys>> =
+    LazyLock::new(|| toml::from_str(&read(&cases().join("../charts.toml"))).unwrap());
+
+/// The keys among the values that the chart does not have.
+fn strange(chart: &str, values: &Value) -> Vec<String> {
+    let known = CHARTS.get(chart).unwrap_or_else(|| panic!("charts.toml lacks {chart}"));
+    let open = |key: &String| {
+        known.open.iter().any(|open| key.strip_prefix(open).is_some_and(|rest| rest.starts_with(['.', '['])))
+    };
+    leaves(String::new(), values).into_iter().filter(|key| !known.keys.contains(key) && !open(key)).collect()
+}
+
+/// The keys of all values, `a.b`; of a list `a[]`.
+fn leaves(path: String, value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(map) if !map.is_empty() => map
+            .iter()
+            .flat_map(|(key, value)| {
+                leaves(if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, value)
+            })
+            .collect(),
+        Value::Array(_) => vec![format!("{path}[]")],
+        _ => vec![path],
+    }
+}
+
+#[test]
+fn a_key_that_a_chart_lacks_is_found() {
+    let values =
+        serde_json::json!({"cni": {"exclusive": false, "chaining": "none"}, "bgp": {"enabled": true}});
+    assert_eq!(strange("rke2-cilium", &values), ["bgp.enabled", "cni.chaining"]);
+    let values =
+        serde_json::json!({"tolerations": [{"operator": "Exists"}], "env": {"x": "y"}, "environment": 1});
+    assert_eq!(strange("kube-vip", &values), ["environment"]);
 }
 
 /// Flags that `rke2 server --help` and `rke2 agent --help` both have, as far as the agent may use them.

@@ -314,9 +314,14 @@ fn an_unusable_endpoint_or_token_is_told_at_once() {
         assert!(!error.to_string().contains("topsecret"));
     }
     let config = OneGateConfig { endpoint: Some("http://h".into()), ca: None, verify: true };
-    for token in ["", "\n", "two\nlines"] {
+    for (token, kind, what) in [
+        ("", FaultKind::NoEndpoint, "no token.txt; the context needs"),
+        ("\n", FaultKind::NoEndpoint, "TOKEN=YES"),
+        ("two\nlines", FaultKind::NotAuthorized, "expected one line of base64"),
+    ] {
         let error = Client::new(&config, VmId(0), &Secret::new(token), limits()).expect_err(token);
-        assert_eq!(error.kind(), FaultKind::NotAuthorized);
+        assert_eq!(error.kind(), kind);
+        assert!(error.to_string().contains(what), "{error}");
     }
     let nowhere = OneGateConfig { endpoint: None, ..config };
     let error = Client::new(&nowhere, VmId(0), &Secret::new(TOKEN), limits()).unwrap_err();

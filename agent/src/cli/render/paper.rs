@@ -126,6 +126,7 @@ impl World for Paper {
             now: self.now,
             // Fixed: what is rendered today is rendered tomorrow.
             wall: 0,
+            wall_fraction: Duration::ZERO,
             context: Observed::Known(self.context.clone()),
             entropy: clock::entropy(),
             me: Reading::of(self.me.clone(), self.now),

@@ -237,7 +237,8 @@ pub fn is_secret(name: &str) -> bool {
     if entries.peek().is_some() {
         return entries.any(|variable| variable.secret);
     }
-    ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "PRIVATE", "CREDENTIAL"].iter().any(|word| name.contains(word))
+    let words = ["PASS", "SECRET", "TOKEN", "PRIVATE", "CREDENTIAL", "AUTH", "KEY"];
+    !name.contains("PUBLIC") && words.iter().any(|word| name.contains(word))
 }
 
 static INDEX: LazyLock<HashMap<String, Vec<&'static Variable>>> = LazyLock::new(|| {

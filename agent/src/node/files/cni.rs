@@ -69,10 +69,9 @@ fn cilium(config: &Config, mtu: Option<u32>, shape: &Shape) -> Map {
         // The device's MTU: Cilium itself subtracts what its tunnel takes.
         set("MTU", mtu.into());
     }
-    if config.node.multus {
-        // Otherwise Cilium moves the configuration of Multus out of the way.
-        set("cni", [("exclusive", false.into())].into());
-    }
+    // In place of kube-proxy Cilium serves host ports itself, for which RKE2's chart chains `portmap`; and it leaves the
+    // configuration of Multus, or of another plug-in, where it is.
+    set("cni", [("chainingMode", "none".into()), ("exclusive", false.into())].into());
     if config.node.cilium_bgp {
         set("bgpControlPlane", [("enabled", true.into())].into());
     }
@@ -91,7 +90,12 @@ fn pool(config: &Config) -> Option<Map> {
         ("apiVersion", "cilium.io/v2".into()),
         ("kind", "CiliumLoadBalancerIPPool".into()),
         ("metadata", [("name", "default".into())].into()),
-        ("spec", [("blocks", Yaml::List(ranges.iter().map(block).collect()))].into()),
+        // The first and the last address of a network may be taken for its own and its broadcast address.
+        (
+            "spec",
+            [("blocks", Yaml::List(ranges.iter().map(block).collect())), ("allowFirstLastIPs", "No".into())]
+                .into(),
+        ),
     ]))
 }
 
@@ -128,6 +132,7 @@ spec:
     k8sServicePort: 6443
     MTU: 9000
     cni:
+      chainingMode: "none"
       exclusive: false
     bgpControlPlane:
       enabled: true
@@ -140,6 +145,7 @@ spec:
   blocks:
     - cidr: "10.2.12.0/24"
     - cidr: "fd00:1::/64"
+  allowFirstLastIPs: "No"
 "#;
         assert_eq!(text(&files, "/rke2-cilium-config.yaml"), expected);
         assert!(

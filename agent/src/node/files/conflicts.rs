@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::addons;
 use super::yaml::Yaml;
-use crate::context::{Config, Nic, NodeConfig, Problem};
+use crate::context::{Config, Nic, NodeConfig, Problem, Warning};
 
 /// Every contradiction.
 pub fn conflicts(config: &Config) -> Vec<Problem> {
@@ -35,9 +35,6 @@ pub fn conflicts(config: &Config) -> Vec<Problem> {
         });
     }
     let taken = taken(node, nics);
-    if node.metallb && node.metallb_config.is_none() {
-        pools_apart(&mut problems, node, &taken);
-    }
     if node.cilium_bgp && node.cni == "cilium" && node.cni_config.is_none() {
         let ranges = node.cilium_ranges.iter();
         let inside = ranges.filter_map(|range| Some((range, overlapping(range, node)?)));
@@ -61,18 +58,22 @@ pub fn conflicts(config: &Config) -> Vec<Problem> {
     problems
 }
 
-/// A Service must not get an address that something else has.
-fn pools_apart(problems: &mut Vec<Problem>, node: &NodeConfig, taken: &[(String, IpAddr)]) {
-    for (first, last) in &node.metallb_ranges {
-        let inside = |ip: &IpAddr| ip.is_ipv4() == first.is_ipv4() && (first..=last).contains(&ip);
-        if let Some((what, ip)) = taken.iter().find(|(_, ip)| inside(ip)) {
-            problems.push(Problem {
-                variable: "ONEAPP_K8S_METALLB_RANGE".into(),
-                value: format!("{first}-{last}"),
-                expected: format!("expected a range without {ip}, {what}"),
-            });
-        }
-    }
+/// Addresses in MetalLB's ranges that something else has: all goes well until a Service gets one.
+pub fn overlaps(config: &Config) -> Vec<Warning> {
+    let node = &config.node;
+    let ranges = if node.metallb && node.metallb_config.is_none() { &node.metallb_ranges[..] } else { &[] };
+    let taken = taken(node, &config.nics);
+    let inside = |(first, last): &(IpAddr, IpAddr), ip: &IpAddr| {
+        ip.is_ipv4() == first.is_ipv4() && (first..=last).contains(&ip)
+    };
+    let found =
+        ranges.iter().filter_map(|range| Some((range, taken.iter().find(|(_, ip)| inside(range, ip))?)));
+    found
+        .map(|((first, last), (what, ip))| Warning {
+            variable: "ONEAPP_K8S_METALLB_RANGE".into(),
+            message: format!("{first}-{last} holds {ip}, {what}: a Service that gets it takes it away"),
+        })
+        .collect()
 }
 
 /// Addresses that this node knows to be in use, and whose they are.
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn pools_hold_no_address_that_is_in_use() {
+    fn pools_that_hold_an_address_in_use_are_told() {
         let range = |first: &str, last: &str| (first.parse().unwrap(), last.parse().unwrap());
         let pool = |node: &mut NodeConfig| {
             node.metallb = true;
@@ -138,20 +139,18 @@ mod tests {
                 range("fd00::1", "fd00::9"),
             ];
         };
-        check(
-            |node, _| pool(node),
-            &[
-                "ONEAPP_K8S_METALLB_RANGE=\"172.20.0.80-172.20.0.90\": expected a range without 172.20.0.86, the address of ONEAPP_VROUTER_ETH1_VIP0",
-                "ONEAPP_K8S_METALLB_RANGE=\"172.20.0.100-172.20.0.100\": expected a range without 172.20.0.100, this VM's own address on eth0",
-            ],
+        let mut config = config();
+        pool(&mut config.node);
+        let told: Vec<String> = overlaps(&config).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "ONEAPP_K8S_METALLB_RANGE: 172.20.0.80-172.20.0.90 holds 172.20.0.86, the address of ONEAPP_VROUTER_ETH1_VIP0: a Service that gets it takes it away",
+                "ONEAPP_K8S_METALLB_RANGE: 172.20.0.100-172.20.0.100 holds 172.20.0.100, this VM's own address on eth0: a Service that gets it takes it away",
+            ]
         );
-        check(
-            |node, _| {
-                pool(node);
-                node.metallb_config = Some("own".into());
-            },
-            &[],
-        );
+        config.node.metallb_config = Some("own".into());
+        assert_eq!(overlaps(&config), []);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use catalogue::{Addon, Device, Variable, VariableKind, Workload, catalogue};
 pub use changes::{Changes, changes};
 pub use config::ROLE_LABEL;
 pub use config::{OnDisk, on_disk};
-pub use conflicts::conflicts;
+pub use conflicts::{conflicts, overlaps};
 pub use critical::{Critical, contradictions, critical};
 pub use extra::{EXTRA_CONFIG, merge_extra, refused, registries};
 pub use host::{host, parameters};

@@ -179,7 +179,7 @@ fn a_word_younger_than_the_answer_is_news_until_an_answer_shows_it_or_is_younger
         facts.service = Reading::of(service.clone(), read_at);
         facts.told.insert(told.id, (Told::of(told).unwrap(), seen));
         let node = Node::of(&config, &facts, &Role::Master).map_err(|why| why.message).unwrap();
-        news(&service, &node).is_some()
+        has_news(&service, &node)
     };
     let second = Duration::from_secs(1);
     assert!(is_news(&offering("0"), read_at + second));
@@ -250,4 +250,29 @@ fn only_masters_get_the_server_token() {
         assert_eq!(ticket.token, Secret::new(format!("K10x::{user}:x")), "{role}");
         assert_eq!(ticket.critical.get("cni").map(String::as_str), cni, "{role}");
     }
+}
+
+#[test]
+fn what_was_said_during_a_long_pass_is_read_at_once_unless_onegate_is_silent() {
+    let (config, mut facts) = (fixture::config(), Facts::default());
+    facts.files.insert(crate::identity::PATH.into(), Observed::Absent);
+    facts.now = Duration::from_secs(600);
+    let lease = Lease { holder: "oneke-7-master-42".into(), version: "1".into(), seen: facts.now };
+    facts.kubernetes.lease = Observed::Known(lease);
+    let service = Service { id: 7, state: state::RUNNING, roles: vec![] };
+    facts.service = Reading::of(service, Duration::from_secs(590));
+    let attributes = BTreeMap::from([("ONEGATE_LB1_SERVER_HOST".to_owned(), "10.0.0.1".to_owned())]);
+    let (id, attributes) = (VmId(43), Some(attributes));
+    let told = Told::of(&Vm { id, name: String::new(), state: 3, lcm_state: 3, attributes, nics: vec![] });
+    facts.told.insert(id, (told.unwrap(), Duration::from_secs(597)));
+    let next = |facts: &Facts| {
+        let node = Node::of(&config, facts, &Role::Master).map_err(|why| why.message).unwrap();
+        let mut decision = Decision::default();
+        decide(&Node { name: "oneke-7-master-42".into(), ..node }, &OnDisk::default(), &mut decision);
+        (decision.reads.service, decision.look_again)
+    };
+    assert_eq!(next(&facts), (Some(NEWS), Some(SOON)));
+    let (kind, message, since) = (crate::facts::FaultKind::Tcp, "refused".to_owned(), facts.now);
+    facts.service.fault = Some(crate::facts::Fault { kind, message, since });
+    assert_eq!(next(&facts), (Some(NEWS), Some(MOVING)));
 }

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 use zbus_systemd::zbus::export::futures_core::Stream;
 
 use super::answers::NodeAnswer;
@@ -31,7 +32,8 @@ type Words = BTreeMap<VmId, (Told, Moment)>;
 const LASTS: u32 = 290;
 /// A watch that is silent for longer has lost its connection.
 const SILENCE: Duration = Duration::from_secs(300);
-/// Between two watches that failed: the API is away.
+/// From the beginning of a watch to that of the next at the least: an API that is away, or closes every watch at once,
+/// is not asked for all its Nodes without a pause.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Listens, or not.
@@ -109,10 +111,11 @@ struct Annotated {
 /// Watches again and again.
 async fn listen(heard: Arc<Mutex<Words>>, wake: Arc<Notify>) {
     loop {
+        let next = Instant::now() + PAUSE;
         if let Err(error) = follow(&heard, &wake).await {
             tracing::debug!("the watch of the Nodes ended: {error:#}");
-            tokio::time::sleep(PAUSE).await;
         }
+        sleep_until(next).await;
     }
 }
 
@@ -129,19 +132,29 @@ async fn follow(heard: &Mutex<Words>, wake: &Notify) -> anyhow::Result<()> {
                     wake.notify_one();
                 }
             }
-            // What it told is older than any answer by now, or shown by one.
-            WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => {}
+            // Its VM may live on under another Node; then that one tells it again.
+            WatchEvent::Deleted(node) => forget(&node, heard),
+            WatchEvent::Bookmark(_) => {}
             WatchEvent::Error(status) => anyhow::bail!("{} {}", status.code, status.message),
         }
     }
     Ok(())
 }
 
+fn word(node: &Named) -> Option<Told> {
+    Told::parse(node.metadata.annotations.get(ANNOTATION)?)
+}
+
+/// A leader may listen for months, while nodes come and go.
+fn forget(node: &Named, heard: &Mutex<Words>) {
+    if let Some(told) = word(node) {
+        heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&told.vm);
+    }
+}
+
 /// True if the node told something new.
 fn note(node: &Named, heard: &Mutex<Words>) -> bool {
-    let Some(told) = node.metadata.annotations.get(ANNOTATION).and_then(|text| Told::parse(text)) else {
-        return false;
-    };
+    let Some(told) = word(node) else { return false };
     let mut words = heard.lock().unwrap_or_else(PoisonError::into_inner);
     if words.get(&told.vm).is_some_and(|(known, _)| *known == told) {
         return false;
@@ -167,5 +180,8 @@ mod tests {
         assert!(note(&node("8 fedcba9876543210"), &heard));
         assert!(note(&node("9 fedcba9876543210"), &heard));
         assert_eq!(heard.lock().unwrap().len(), 2);
+        forget(&node("9 fedcba9876543210"), &heard);
+        forget(&node("nonsense"), &heard);
+        assert_eq!(heard.lock().unwrap().len(), 1);
     }
 }

@@ -246,7 +246,11 @@ fn http(
 
 fn headers(vm: VmId, token: &Secret) -> Result<HeaderMap, OneGateError> {
     let text = token.expose().trim();
-    let mut token = HeaderValue::from_str(text).ok().filter(|_| !text.is_empty()).ok_or_else(|| {
+    if text.is_empty() {
+        let what = "the context has no token.txt";
+        return Err(OneGateError::new(FaultKind::NoEndpoint, "ask OneGate", what));
+    }
+    let mut token = HeaderValue::from_str(text).map_err(|_| {
         OneGateError::new(FaultKind::NotAuthorized, "ask OneGate", "token.txt: expected one line of base64")
     })?;
     token.set_sensitive(true);

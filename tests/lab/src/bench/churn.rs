@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::{judge, load, set_stage};
-use crate::backends::{Behind, Place, offer};
+use crate::backends::{self, Behind, Place, offer};
 use crate::lab::Lab;
 
 /// How much happens, and under which load.
@@ -38,7 +38,7 @@ impl Default for Options {
 pub fn measure(lab: &mut Lab, options: &Options) -> Result<()> {
     let places = set_stage(lab, 4)?;
     let holder = lab.holder().context("nobody holds the virtual address")?;
-    let (began, probe) = (Instant::now(), load(options.rate)?);
+    let (began, probe) = (Instant::now(), load(backends::api(), options.rate)?);
     let outcome = change(lab, &places[4..], holder, options);
     let elapsed = began.elapsed();
     let attempts = probe.end()?;

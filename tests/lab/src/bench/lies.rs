@@ -8,7 +8,7 @@ use clap::Args;
 use oneke_cloud::{Faults, Kind, VmId};
 
 use super::{judge, load, set_stage};
-use crate::backends::{Behind, Place};
+use crate::backends::{self, Behind, Place};
 use crate::lab::{Lab, onegate_down};
 
 /// How long, and under which load.
@@ -38,7 +38,7 @@ pub fn measure(lab: &mut Lab, options: &Options) -> Result<()> {
         lab.members().iter().filter(|member| member.role == "vnf").map(|member| member.vm).collect();
     let faults = faults(&places);
     let length = Duration::from_secs(options.seconds) / u32::try_from(faults.len()).unwrap_or(u32::MAX);
-    let (began, probe, mut looks) = (Instant::now(), load(options.rate)?, 0);
+    let (began, probe, mut looks) = (Instant::now(), load(backends::api(), options.rate)?, 0);
     let mut outcome = Ok(());
     for (name, fault) in faults {
         let asked = service_reads(lab);

@@ -75,9 +75,9 @@ pub fn run(what: What) -> Result<()> {
     }
 }
 
-/// Real vnf VMs and a real master, so that somebody leads, before eight plain servers.
+/// Real vnf VMs and real masters, of which one leads, before eight plain servers.
 pub fn stage() -> Scene {
-    Scene::of(Size { vnf: 2, masters: 1, workers: 8, storage: 0 }).plain("worker")
+    Scene::of(Size { vnf: 2, masters: 3, workers: 8, storage: 0 }).plain("worker")
 }
 
 /// Requests to OneGate by kind since `before`, scaled to a minute.
@@ -116,10 +116,10 @@ fn set_stage(lab: &mut Lab, standing: usize) -> Result<Vec<Place>> {
     Ok(places)
 }
 
-/// So many new connections a second through LB1, from the public network.
-fn load(rate: u32) -> Result<Probe> {
+/// So many new connections a second through a listener, from the public network.
+fn load(listener: std::net::SocketAddr, rate: u32) -> Result<Probe> {
     let patience = Duration::from_secs(5);
-    Probe::start("client", Question::Tcp(backends::api()), Duration::from_secs(1) / rate, patience)
+    Probe::start("client", Question::Tcp(listener), Duration::from_secs(1) / rate, patience)
 }
 
 /// Prints how many connections there were and how long they took.
