@@ -33,6 +33,7 @@ done";
 const CONNECT: &str = "for n in 1 2 3 4 5 6; do
     ip netns exec n3 timeout 5 bash -c 'exec 3<>/dev/tcp/172.20.0.200/80 && cat <&3' || echo none
 done | sort | uniq -c | sed 's/^ *//'";
+const ALIVE: &str = "systemctl is-active server1 server2 || true";
 /// How many servers the kernel balances to.
 const SERVERS: &str = "ipvsadm -Ln | grep -c Masq || true";
 
@@ -46,6 +47,7 @@ pub fn prove(image: &Image) -> Result<()> {
     }
     seen(&machine.until_condition(SOON, "AddressesConfigured", "True")?);
     machine.until(SOON, "ip -br addr show eth0", |text| text.contains("172.20.0.200/16"))?;
+    machine.until(SOON, ALIVE, |text| text == "active\nactive")?;
     machine.until(SOON, SERVERS, |count| count == "2")?;
     seen(&machine.ask("keepalived --version 2>&1 | head -1; ipvsadm -Ln")?);
     serves(&mut machine, "both live", "3 server1\n3 server2")?;
@@ -65,13 +67,13 @@ pub fn prove(image: &Image) -> Result<()> {
 
 /// A server that says its name to whoever connects, and outlives the checks, which do not listen.
 fn start(machine: &mut Machine, server: u8) -> Result<()> {
+    // It does not begin with a $, which systemd would take for a variable of its own.
     let serve = format!(
-        "$SIG{{PIPE}} = \"IGNORE\"; $s = IO::Socket::INET->new(Listen => 9, LocalPort => 8080, ReuseAddr => 1) or die; \
+        "use IO::Socket::INET; $SIG{{PIPE}} = \"IGNORE\"; \
+         $s = IO::Socket::INET->new(Listen => 9, LocalPort => 8080, ReuseAddr => 1) or die; \
          while ($c = $s->accept) {{ print $c \"server{server}\\n\"; close $c }}"
     );
-    let run = format!(
-        "systemd-run --quiet --unit=server{server} ip netns exec n{server} perl -MIO::Socket::INET -e '{serve}'"
-    );
+    let run = format!("systemd-run --quiet --unit=server{server} ip netns exec n{server} perl -e '{serve}'");
     machine.ask(&run).map(drop)
 }
 

@@ -193,10 +193,14 @@ impl Clients {
 
     /// All of them were served.
     async fn end(self) {
+        // On a busy machine the scene is over before there were some.
+        while self.made.load(Ordering::Relaxed) <= 10 {
+            tokio::time::sleep(MOMENT).await;
+        }
         self.stop.store(true, Ordering::Relaxed);
         let failed = self.task.await.unwrap();
         let made = self.made.load(Ordering::Relaxed);
-        assert!(made > 10 && failed.is_empty(), "{} of {made} failed: {:?}", failed.len(), failed.first());
+        assert!(failed.is_empty(), "{} of {made} failed: {:?}", failed.len(), failed.first());
     }
 }
 
