@@ -104,6 +104,28 @@ mod tests {
         assert!(artefacts.iter().all(|a| !a.url.contains('{')), "{artefacts:?}");
     }
 
+    /// The agent names a chart's version as well: were they two, an air-gapped service would install another chart.
+    #[test]
+    fn charts_are_those_of_the_add_ons() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/addons");
+        let mut charts = Vec::new();
+        for entry in std::path::Path::new(directory).read_dir().unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            let addon: toml::Table = toml::from_str(&text).unwrap();
+            let chart = addon.get("chart").and_then(toml::Value::as_table);
+            let word = |key| chart.and_then(|chart| chart.get(key)).and_then(toml::Value::as_str);
+            if let (Some(repo), Some(name), Some(version)) = (word("repo"), word("chart"), word("version")) {
+                charts.push(format!("{repo}/{name}-{version}.tgz"));
+            }
+        }
+        let artefacts = parse(VERSIONS).unwrap();
+        let fetched: Vec<_> = artefacts.iter().filter(|a| matches!(a.proof, Proof::Index(_))).collect();
+        assert!(fetched.len() >= 2);
+        for chart in fetched {
+            assert!(charts.contains(&chart.url), "no add-on names {}", chart.url);
+        }
+    }
+
     #[test]
     fn what_cannot_be_verified_is_refused() {
         let list = "[tool]\nversion = \"1\"\nbase = \"https://example.org\"\nfiles = [\"tool.tgz\"]\n";

@@ -71,7 +71,8 @@ impl Config {
     /// Reads everything; where there is a problem, a default stands in that is never used.
     fn read_all(reader: &mut Reader<'_>) -> Self {
         let nics = nics::read(reader);
-        let routes = matches!(reader.role(), None | Some(Role::Vnf));
+        let is_vnf = matches!(reader.role(), Some(Role::Vnf));
+        let routes = is_vnf || reader.role().is_none();
         let mut id = |name| reader.value(name, Roles::ALL, |text| forms::number(text, 0, u32::MAX));
         let (vm, service, vrouter) = (id("VMID").map(VmId), id("SERVICE_ID"), id("VROUTER_ID"));
         Self {
@@ -80,7 +81,7 @@ impl Config {
             vrouter,
             onegate: OneGateConfig::read(reader),
             report_ready: reader.on("REPORT_READY", Roles::ALL),
-            node: NodeConfig::read(reader, &nics),
+            node: reader.aside_if(is_vnf, |reader| NodeConfig::read(reader, &nics)),
             vnf: if routes { VnfConfig::read(reader, &nics) } else { VnfConfig::default() },
             nics,
             warnings: Vec::new(),

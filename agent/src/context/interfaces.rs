@@ -25,12 +25,14 @@ pub struct Selection {
     pub selected: Vec<Selected>,
     /// Items that mean nothing here: they select and exclude nothing.
     pub unknown: Vec<String>,
+    /// Interfaces by their names of which the context knows nothing: the VM may have them all the same.
+    pub strange: Vec<String>,
 }
 
 /// Resolves a list over the NICs. Items stand apart by blanks, commas or semicolons; a list without a positive item
 /// means all NICs; an excluded item excludes its whole NIC (contract.md 1.0).
 pub fn select(list: &str, nics: &[Nic]) -> Selection {
-    let mut unknown = Vec::new();
+    let (mut unknown, mut strange) = (Vec::new(), Vec::new());
     let mut included = Vec::new();
     let mut excluded = Vec::new();
     let mut positive = false;
@@ -49,16 +51,20 @@ pub fn select(list: &str, nics: &[Nic]) -> Selection {
         if found.is_empty() {
             unknown.push(item.to_owned());
         }
+        if found.iter().any(|found| !nics.iter().any(|nic| nic.index == found.nic)) {
+            strange.push(item.to_owned());
+        }
         target.extend(found);
     }
     if !positive {
-        included = nics.iter().map(|nic| Selected { nic: nic.index, address: None, port: None }).collect();
+        let attached = nics.iter().filter(|nic| nic.is_attached);
+        included = attached.map(|nic| Selected { nic: nic.index, address: None, port: None }).collect();
     }
     included.retain(|item: &Selected| {
         let managed = nics.iter().any(|nic| nic.index == item.nic && nic.management);
         !managed && !excluded.iter().any(|out: &Selected| out.nic == item.nic)
     });
-    Selection { selected: arranged(included), unknown }
+    Selection { selected: arranged(included), unknown, strange }
 }
 
 fn arranged(included: Vec<Selected>) -> Vec<Selected> {
@@ -81,7 +87,7 @@ fn resolve(item: &str, nics: &[Nic]) -> Vec<Selected> {
             None => return Vec::new(),
         },
     };
-    if let Ok(address) = place.parse::<IpAddr>() {
+    if let Ok(address) = place.strip_prefix('/').unwrap_or(place).parse::<IpAddr>() {
         return by_address(address, nics).map(|nic| Selected { nic, address: Some(address), port }).collect();
     }
     let (name, address) = match place.split_once('/') {
@@ -91,8 +97,8 @@ fn resolve(item: &str, nics: &[Nic]) -> Vec<Selected> {
             Err(_) => return Vec::new(),
         },
     };
-    let nic = nics.iter().find(|nic| nic.name() == name);
-    nic.map(|nic| Selected { nic: nic.index, address, port }).into_iter().collect()
+    let nic = name.strip_prefix("eth").and_then(super::placeholder::number);
+    nic.map(|nic| Selected { nic, address, port }).into_iter().collect()
 }
 
 /// The NICs whose own address it is; if there are none, those with such a virtual one.
@@ -116,6 +122,9 @@ impl Reader<'_> {
         let known = nics.iter().map(Nic::name).collect::<Vec<_>>().join(", ");
         for item in selection.unknown {
             self.warn(name, format!("{item:?} selects nothing: this VM has {known}"));
+        }
+        for item in selection.strange {
+            self.warn(name, format!("{item:?}: the context knows no such interface, only {known}"));
         }
         selection.selected
     }
@@ -146,6 +155,7 @@ mod tests {
             })
             .collect();
         words.extend(selection.unknown.iter().map(|item| format!("{item}?")));
+        words.extend(selection.strange.iter().map(|item| format!("{item}!")));
         assert_eq!(words.join(" "), expected, "{list}");
     }
 
@@ -164,6 +174,7 @@ mod tests {
         check("eth10 192.168.1.1 eth0", "eth0 eth1/192.168.1.1 eth10");
         check("10.0.0.1@53", "eth0/10.0.0.1@53");
         check("10.0.0.201", "eth0/10.0.0.201");
+        check("/10.0.0.1", "eth0/10.0.0.1");
         check("eth2 172.20.0.1", "");
         check("eth0/ eth1@", "eth0 eth1");
     }
@@ -171,7 +182,8 @@ mod tests {
     #[test]
     fn what_is_unknown_selects_nothing() {
         check("ETH0", "ETH0?");
-        check("bond0,eth0.100,eth5", "bond0? eth0.100? eth5?");
+        check("bond0,eth0.100,eth01", "bond0? eth0.100? eth01?");
+        check("eth5 eth1 !eth7", "eth1 eth5 eth5! !eth7!");
         check("10.0.0.1/24 10.9.9.9", "10.0.0.1/24? 10.9.9.9?");
         check("eth0@0 eth1@x !bond0", "eth0@0? eth1@x? !bond0?");
     }

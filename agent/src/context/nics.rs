@@ -30,6 +30,9 @@ pub struct Nic {
     pub management: bool,
     /// `ONEAPP_VROUTER_ETHx_VIPn` with their prefix length, by n; VIP0 falls back to `ETHx_VROUTER_IP`.
     pub vips: Vec<(u8, Ipv4Addr, u8)>,
+    /// The context has its address (even an empty one) or its MAC, not just virtual addresses: the VM has it. Otherwise
+    /// only a list that names it selects it.
+    pub is_attached: bool,
 }
 
 impl Nic {
@@ -81,12 +84,13 @@ fn nic(reader: &mut Reader<'_>, index: u8) -> Nic {
         mtu: reader.value(&name("MTU"), Roles::ALL, |text| forms::number(text, 68, 65_535)),
         management: reader.on(&name("VROUTER_MANAGEMENT"), Roles::VNF),
         vips: vips.into_iter().map(|(n, vip)| (n, vip.0, network.prefix(vip))).collect(),
+        is_attached: reader.vars().raw(&name("IP")).is_some() || reader.text(&name("MAC")).is_some(),
     }
 }
 
 fn vips(reader: &mut Reader<'_>, index: u8) -> BTreeMap<u8, (Ipv4Addr, Option<u8>)> {
     let mut vips = BTreeMap::new();
-    if let Some(vip) = reader.value(&format!("ETH{index}_VROUTER_IP"), Roles::ALL, forms::ipv4_prefixed) {
+    if let Some(vip) = vip(reader, &format!("ETH{index}_VROUTER_IP")) {
         vips.insert(0, vip);
     }
     let prefix = format!("ONEAPP_VROUTER_ETH{index}_VIP");
@@ -100,7 +104,7 @@ fn vips(reader: &mut Reader<'_>, index: u8) -> BTreeMap<u8, (Ipv4Addr, Option<u8
     let is_own = matches!(reader.role(), None | Some(Role::Vnf));
     for (name, n) in names {
         let vip = match is_own {
-            true => reader.value(&name, Roles::ALL, forms::ipv4_prefixed),
+            true => vip(reader, &name),
             false => reader.text(&name).and_then(forms::ipv4_prefixed),
         };
         if let Some(vip) = vip {
@@ -108,6 +112,38 @@ fn vips(reader: &mut Reader<'_>, index: u8) -> BTreeMap<u8, (Ipv4Addr, Option<u8
         }
     }
     vips
+}
+
+/// Keepalived leaves out an address of another family than its instance's, and takes a length that is none as 32: so
+/// did the old appliance, and served the rest.
+fn vip(reader: &mut Reader<'_>, name: &str) -> Option<(Ipv4Addr, Option<u8>)> {
+    let text = reader.text(name)?.trim();
+    if text.is_empty() {
+        return None;
+    }
+    let (ip, length) = text.split_once('/').map_or((text, None), |(ip, length)| (ip, Some(length)));
+    if is_ipv6(text) {
+        reader.warn(name, format!("{text} is not carried: virtual addresses are IPv4's"));
+        return None;
+    }
+    let vip = match (forms::ipv4_prefixed(text), ip.parse::<Ipv4Addr>(), length) {
+        (Some(vip), ..) => Some(vip),
+        (None, Ok(ip), Some(length)) => {
+            reader.warn(name, format!("{length:?} is no prefix length from 0 to 32: 32 is taken"));
+            Some((ip, Some(32)))
+        }
+        _ => None,
+    };
+    if vip.is_none() {
+        reader.problem(name, text, "expected an IPv4 address, with or without /length");
+    }
+    vip
+}
+
+/// An IPv6 address, with or without `/length` and `%interface`.
+pub(super) fn is_ipv6(text: &str) -> bool {
+    let address = text.trim().split(['/', '%']).next();
+    address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
 /// What the context says of a NIC's network.

@@ -23,6 +23,11 @@ pub fn is_well_formed(text: &str) -> bool {
     inner(text).and_then(parts).is_some_and(|(_, kind, index)| kind != Kind::Ip || index == 0)
 }
 
+/// The NIC and the number of the virtual address that a placeholder asks for.
+pub(super) fn virtual_address(text: &str) -> Option<(u8, u8)> {
+    inner(text).and_then(parts).filter(|(_, kind, _)| *kind != Kind::Ip).map(|(nic, _, index)| (nic, index))
+}
+
 fn inner(text: &str) -> Option<&str> {
     text.strip_prefix('<')?.strip_suffix('>').filter(|name| !name.is_empty())
 }

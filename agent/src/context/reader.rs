@@ -68,6 +68,22 @@ impl<'a> Reader<'a> {
         parsed
     }
 
+    /// Parses the text, or warns and returns `None`: what the old appliance or its daemons left out, and served the rest.
+    pub fn parse_leniently<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.text(name)?;
+        let parsed = parse(value);
+        if parsed.is_none() {
+            let shown: String = value.chars().take(SHOWN).collect();
+            self.warn(name, format!("{shown:?} is left out: {expected}"));
+        }
+        parsed
+    }
+
     /// Parses the text, or the table's default for `roles`; a problem says the table's form.
     pub fn value<T>(&mut self, name: &str, roles: Roles, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let variable = table::find(name, roles);
@@ -118,6 +134,17 @@ impl<'a> Reader<'a> {
                 let message = format!("{value:?} is not used now, but would be refused: {expected}");
                 self.warnings.push(Warning { variable, message });
             }
+        }
+        value
+    }
+
+    /// Reads something that is another role's if `foreign`: its problems and warnings do not count then.
+    pub fn aside_if<T>(&mut self, foreign: bool, read: impl FnOnce(&mut Self) -> T) -> T {
+        let (problems, warnings) = (self.problems.len(), self.warnings.len());
+        let value = read(self);
+        if foreign {
+            self.problems.truncate(problems);
+            self.warnings.truncate(warnings);
         }
         value
     }

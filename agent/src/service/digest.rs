@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use super::offers::{Family, Offer, Proof, Slot, Testimony, listener};
 use super::{AttributeValue, Service, VmId};
-use crate::context::vnf::{Host, Server, limit, weight};
+use crate::context::vnf::{Host, Server, ipvs_weight, limit};
 
 /// Its writer renews it after this time even if nothing changed.
 pub const RENEWED_AFTER: Duration = Duration::from_secs(300);
@@ -234,7 +234,7 @@ fn decode_server(word: &str, last: Option<&Server>) -> Option<(VmId, Server)> {
     let mut server = Server { host, port: decode_port(port)?, weight: None, upper: None, lower: None };
     for part in parts {
         match part.split_at_checked(1)? {
-            ("w", text) => server.weight = Some(weight(text)?),
+            ("w", text) => server.weight = Some(ipvs_weight(text)?),
             ("u", text) => server.upper = Some(limit(text)?),
             ("l", text) => server.lower = Some(limit(text)?),
             _ => return None,

@@ -212,15 +212,23 @@ fn offer(vm: VmId, attributes: &BTreeMap<String, String>, slot: Slot, own: u32) 
         (None, Family::Lvs) => Some(None),
         (None, Family::Haproxy) => None,
     };
+    let weight = match family {
+        Family::Haproxy => crate::context::vnf::weight,
+        Family::Lvs => crate::context::vnf::ipvs_weight,
+    };
+    let (listener_port, server_port) = (port("PORT")?, port("SERVER_PORT")?);
+    if listener_port.is_some() != server_port.is_some() {
+        return None;
+    }
     Some(vec![Offer {
         slot,
         listener: listener(get("IP")?)?,
-        listener_port: port("PORT")?,
+        listener_port,
         vm,
         server: Server {
             host: Host::parse(get("SERVER_HOST")?)?,
-            port: port("SERVER_PORT")?,
-            weight: get("SERVER_WEIGHT").and_then(crate::context::vnf::weight),
+            port: server_port,
+            weight: get("SERVER_WEIGHT").and_then(weight),
             upper: get("SERVER_ULIMIT").and_then(crate::context::vnf::limit),
             lower: get("SERVER_LLIMIT").and_then(crate::context::vnf::limit),
         },

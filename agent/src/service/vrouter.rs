@@ -161,7 +161,7 @@ fn lease(at: &At<'_>) -> Result<Lease, AnswerError> {
     } else {
         Holder::Other
     };
-    let backend = at.key("BACKEND")?.text()?.eq_ignore_ascii_case("YES");
+    let backend = at.key("BACKEND")?.text()? == "YES";
     let entries = at.entries()?.into_iter().flatten();
     Ok(Lease {
         ip: at.key("IP")?.parsed("an IP address")?,

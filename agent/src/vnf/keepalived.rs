@@ -6,7 +6,8 @@
 //! one never takes over from a living master, so addresses stay where they are when a VM comes back.
 //!
 //! A backup waits (256 - priority) / 256 of a second before it succeeds a master that resigned (RFC 5798, 6.1, "skew"):
-//! 0.6 s at the usual 100. So the loopback interface, which is always up, adds to every VM's priority alike ([`lift`]).
+//! 0.6 s at the usual 100. So the loopback interface, which is always up, adds to every VM's priority alike ([`lift`]);
+//! what is ill costs that as well, so that a router without it, of the old appliance, is preferred to one that is ill.
 //!
 //! Whole seconds speak VRRP version 2, as the old appliance does, so that both can share a role; fractions need version
 //! 3. Who holds what is seen on the NICs themselves, not told by Keepalived: it survives a restart of either.
@@ -36,9 +37,9 @@ read -r -t 2 line <&3 && [[ $line == *' 200 '* ]]
 ";
 
 /// How much a lost NIC costs. More than a dead HAProxy: routing, NAT and names need the NIC, too.
-const NIC_WEIGHT: u8 = 40;
+const NIC_WEIGHT: u16 = 40;
 /// How much a dead HAProxy costs.
-const HAPROXY_WEIGHT: u8 = 20;
+const HAPROXY_WEIGHT: u16 = 20;
 /// How much a priority of 100 or less is lifted. At 200 the skew is 0.22 s, and there is room for higher ones.
 const LIFT: u16 = 100;
 /// The highest that adding makes of a priority (keepalived: VRRP_PRIO_OWNER is 255).
@@ -60,9 +61,10 @@ pub fn render(
     );
     if balances {
         // Two failures take a second or two; three successes prove that it stays.
+        let cost = lift(config) + HAPROXY_WEIGHT;
         text.push_str(&format!(
                 "\nvrrp_script haproxy {{\n    script \"{CHECK_PATH}\"\n    interval 1\n    timeout 2\n    fall 2\n    \
-                 rise 3\n    weight -{HAPROXY_WEIGHT}\n}}\n"
+                 rise 3\n    weight -{cost}\n}}\n"
             ));
     }
     // A group of one says nothing, and Keepalived warns of it.
@@ -140,7 +142,11 @@ fn render_instance(text: &mut String, instance: &Instance, names: &Names, peers:
 
 /// How much is added to these priorities, one number for the group. What is above 100 shares the room that is left up to
 /// 254: who was given more than another keeps more, or at least as much.
-fn lift(priorities: impl Iterator<Item = u8>) -> u16 {
+fn lift(config: &VrrpConfig) -> u16 {
+    lift_of(config.instances.iter().map(|instance| instance.priority))
+}
+
+fn lift_of(priorities: impl Iterator<Item = u8>) -> u16 {
     let highest = u16::from(priorities.max().unwrap_or_default());
     (HIGHEST.saturating_sub(highest) * LIFT).div_ceil(HIGHEST - 100).min(LIFT)
 }
@@ -150,10 +156,11 @@ fn tracked(config: &VrrpConfig, names: &Names, balances: bool) -> String {
     let speakers: BTreeSet<u8> = config.instances.iter().map(|instance| instance.nic).collect();
     let carriers: BTreeSet<u8> = config.instances.iter().flat_map(|i| &i.vips).map(|vip| vip.nic).collect();
     let mut text = String::new();
-    let lift = lift(config.instances.iter().map(|instance| instance.priority));
+    let lift = lift(config);
     let lifted = (lift > 0).then(|| format!("        lo weight {lift}\n"));
     let silent = carriers.difference(&speakers);
-    let lost = silent.map(|nic| format!("        {} weight -{NIC_WEIGHT}\n", names.of(*nic)));
+    let cost = lift + NIC_WEIGHT;
+    let lost = silent.map(|nic| format!("        {} weight -{cost}\n", names.of(*nic)));
     let interfaces: String = lifted.into_iter().chain(lost).collect();
     if !interfaces.is_empty() {
         text.push_str(&format!("    track_interface {{\n{interfaces}    }}\n"));
@@ -188,14 +195,14 @@ mod tests {
 
     #[test]
     fn a_lift_keeps_the_order_of_priorities() {
-        let lifted = |priority: u8| u16::from(priority) + lift([priority].into_iter());
+        let lifted = |priority: u8| u16::from(priority) + lift_of([priority].into_iter());
         let all: Vec<u16> = (1..=254).map(lifted).collect();
         assert!(all.is_sorted(), "{all:?}");
         assert_eq!([1, 99, 100, 101, 150, 253, 254].map(lifted), [101, 199, 200, 201, 218, 254, 254]);
         assert_eq!(lifted(255), 255, "it owns the addresses");
         assert_eq!(
-            lift([100, 150].into_iter()),
-            lift([150].into_iter()),
+            lift_of([100, 150].into_iter()),
+            lift_of([150].into_iter()),
             "one for the group, and none is cut off"
         );
     }

@@ -3,10 +3,11 @@
 //! They stand in `keepalived.conf` behind the VRRP instances. Comments say which balancer a block is and which VM
 //! offered a server, so that the file remembers what is in force.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::backends::{AS_OF, Backend, Backends, InForce, Listener, as_of};
-use crate::context::vnf::{Host, LvsConfig, LvsMethod, Protocol, Server, VirtualServer, limit, weight};
+use crate::context::vnf::{Host, LvsConfig, LvsMethod, Protocol, Server, VirtualServer, ipvs_weight, limit};
 use crate::service::VmId;
 use crate::service::offers::Family;
 
@@ -37,15 +38,22 @@ pub fn render(config: &LvsConfig, in_force: &InForce) -> String {
 fn render_service(service: &VirtualServer, backends: &Backends) -> String {
     let is_static =
         |server: &Server| service.servers.iter().any(|s| s.host == server.host && s.port == server.port);
-    let offered = backends.get(&listener(service)).into_iter().flat_map(|servers| servers.values());
-    let offered = offered.filter(|backend| !is_static(&backend.server));
-    let servers: String = service
-        .servers
-        .iter()
-        .map(|server| (None, server))
-        .chain(offered.map(|backend| (Some(backend.vm), &backend.server)))
-        .filter_map(|(vm, server)| render_server(vm, server, service))
-        .collect();
+    let none = BTreeMap::new();
+    let offered = backends.get(&listener(service)).unwrap_or(&none);
+    let from_context = service.servers.iter().map(|server| {
+        let place = (server.host.clone(), server.port);
+        match offered.get(&place) {
+            None => render_server("", server, service),
+            Some(Backend { vm, server: offer }) => {
+                let comment = format!("    # vm{vm} offers{}\n", settings(offer, " ", ""));
+                render_server(&comment, &merged(server, offer), service)
+            }
+        }
+    });
+    let from_vms = offered.values().filter(|backend| !is_static(&backend.server));
+    let from_vms =
+        from_vms.map(|Backend { vm, server }| render_server(&format!("    # vm{vm}\n"), server, service));
+    let servers: String = from_context.chain(from_vms).flatten().collect();
     if servers.is_empty() {
         return String::new();
     }
@@ -61,6 +69,33 @@ fn render_service(service: &VirtualServer, backends: &Backends) -> String {
     text.push_str(&servers);
     text.push_str("}\n");
     text
+}
+
+/// What a VM says of a server that the context has, too, counts where it says anything.
+fn merged(server: &Server, offer: &Server) -> Server {
+    Server {
+        weight: offer.weight.or(server.weight),
+        upper: offer.upper.or(server.upper),
+        lower: offer.lower.or(server.lower),
+        ..server.clone()
+    }
+}
+
+fn settings(server: &Server, before: &str, after: &str) -> String {
+    let weight = server.weight.map(u32::from);
+    let all = [("weight", weight), ("uthreshold", server.upper), ("lthreshold", server.lower)];
+    all.into_iter()
+        .filter_map(|(word, value)| value.map(|value| format!("{before}{word} {value}{after}")))
+        .collect()
+}
+
+fn set(server: &mut Server, setting: &str, value: &str) {
+    match setting {
+        "weight" => server.weight = ipvs_weight(value),
+        "uthreshold" => server.upper = limit(value),
+        "lthreshold" => server.lower = limit(value),
+        _ => {}
+    }
 }
 
 fn method_word(method: LvsMethod) -> &'static str {
@@ -80,14 +115,11 @@ fn protocol_word(protocol: Protocol) -> &'static str {
 }
 
 /// `None` for a name: IPVS knows addresses only.
-fn render_server(vm: Option<VmId>, server: &Server, service: &VirtualServer) -> Option<String> {
+fn render_server(comment: &str, server: &Server, service: &VirtualServer) -> Option<String> {
     let Host::Address(address) = server.host else { return None };
     let port = server.port.map_or_else(String::new, |port| format!(" {port}"));
-    let mut text = vm.map_or_else(String::new, |vm| format!("    # vm{vm}\n"));
-    text.push_str(&format!("    real_server {address}{port} {{\n"));
-    server.weight.iter().for_each(|weight| text.push_str(&format!("        weight {weight}\n")));
-    server.upper.iter().for_each(|upper| text.push_str(&format!("        uthreshold {upper}\n")));
-    server.lower.iter().for_each(|lower| text.push_str(&format!("        lthreshold {lower}\n")));
+    let mut text = format!("{comment}    real_server {address}{port} {{\n");
+    text.push_str(&settings(server, "        ", "\n"));
     match (server.port, service.protocol) {
         (Some(port), Some(Protocol::Tcp)) => text.push_str(&format!(
             "        TCP_CHECK {{\n            connect_timeout 3\n            connect_port {port}\n        }}\n"
@@ -102,10 +134,18 @@ fn render_server(vm: Option<VmId>, server: &Server, service: &VirtualServer) -> 
 pub fn in_force(file: &str) -> InForce {
     let mut backends = Backends::new();
     let (mut index, mut here, mut vm): (Option<u16>, Option<Listener>, Option<VmId>) = (None, None, None);
-    let mut place = None;
+    let (mut place, mut offer): (_, Option<Server>) = (None, None);
+    let plain = |host, port| Server { host, port, weight: None, upper: None, lower: None };
     for line in file.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
+            // An offer for a server of the context: the settings below are both's.
+            ["#", comment, "offers", settings @ ..] => {
+                vm = comment.strip_prefix("vm").and_then(|digits| digits.parse().ok()).map(VmId);
+                let mut server = plain(Host::Name(String::new()), None);
+                settings.chunks_exact(2).for_each(|pair| set(&mut server, pair[0], pair[1]));
+                offer = Some(server);
+            }
             ["#", comment] => {
                 index = comment.strip_prefix("lb").and_then(|digits| digits.parse().ok()).or(index);
                 vm = comment.strip_prefix("vm").and_then(|digits| digits.parse().ok()).map(VmId).or(vm);
@@ -120,21 +160,20 @@ pub fn in_force(file: &str) -> InForce {
                 let host = address.parse::<IpAddr>().ok().map(Host::Address);
                 let port = rest.first().and_then(|port| port.parse().ok());
                 place = host.map(|host| (host, port));
+                let known = offer.take();
                 if let (Some(listener), Some((host, port)), Some(vm)) = (here, place.clone(), vm.take()) {
-                    let server = Server { host: host.clone(), port, weight: None, upper: None, lower: None };
+                    let of_both = known.is_some();
+                    let server =
+                        Server { host: host.clone(), port, ..known.unwrap_or(plain(host.clone(), port)) };
                     backends.entry(listener).or_default().insert((host, port), Backend { vm, server });
+                    place = place.filter(|_| !of_both);
                 }
             }
             [setting, value] => {
                 let server = here.zip(place.as_ref()).and_then(|(listener, place)| {
                     backends.get_mut(&listener)?.get_mut(place).map(|backend| &mut backend.server)
                 });
-                match (server, *setting) {
-                    (Some(server), "weight") => server.weight = weight(value),
-                    (Some(server), "uthreshold") => server.upper = limit(value),
-                    (Some(server), "lthreshold") => server.lower = limit(value),
-                    _ => {}
-                }
+                server.into_iter().for_each(|server| set(server, setting, value));
             }
             _ => {}
         }

@@ -1,5 +1,7 @@
 //! Which NICs forward, as kernel parameters: a file for the next boot, and the live values.
 
+use std::collections::BTreeSet;
+
 use super::links::Names;
 use crate::context::Nic;
 use crate::context::vnf::RouterConfig;
@@ -18,9 +20,12 @@ pub fn parameters(config: &RouterConfig, nics: &[Nic], names: &Names) -> Vec<(St
         [(NONLOCAL_BIND, "1"), (ALL_FORWARDING, "0"), ("net.ipv4.conf.default.forwarding", "0")]
             .map(|(key, value)| (key.to_owned(), value))
             .into();
-    for nic in nics {
-        let value = if config.forwarding.contains(&nic.index) { "1" } else { "0" };
-        parameters.push((format!("net.ipv4.conf.{}.forwarding", names.of(nic.index)), value));
+    // A list can name interfaces that the context does not know.
+    let all: BTreeSet<u8> =
+        nics.iter().map(|nic| nic.index).chain(config.forwarding.iter().copied()).collect();
+    for nic in all {
+        let value = if config.forwarding.contains(&nic) { "1" } else { "0" };
+        parameters.push((format!("net.ipv4.conf.{}.forwarding", names.of(nic)), value));
     }
     parameters
 }

@@ -25,7 +25,7 @@ pub fn render(config: &DnsConfig) -> String {
     let yes_no = |yes: bool| if yes { "yes" } else { "no" };
     let v6 = |address: &IpAddr| address.is_ipv6();
     let needs_v6 = config.listen.iter().any(|listen| v6(&listen.address))
-        || config.forwarders.iter().any(|forwarder| v6(&forwarder.address))
+        || config.forwarders.iter().flatten().any(|forwarder| v6(&forwarder.address))
         || config.allowed.iter().any(|network| v6(&network.addr()));
     text.push_str(&format!(
         "    do-ip4: yes\n    do-ip6: {}\n    do-udp: {}\n    do-tcp: {}\n    tcp-upstream: {}\n    \
@@ -50,9 +50,9 @@ pub fn render(config: &DnsConfig) -> String {
     for (name, address) in &config.records {
         text.push_str(&format!("    local-data: \"{name}.{}. IN A {address}\"\n", config.domain));
     }
-    if !config.forwarders.is_empty() {
+    if let Some(forwarders) = &config.forwarders {
         text.push_str("\nforward-zone:\n    name: \".\"\n");
-        for forwarder in &config.forwarders {
+        for forwarder in forwarders {
             text.push_str(&format!("    forward-addr: {}\n", at(forwarder.address, forwarder.port)));
         }
     }

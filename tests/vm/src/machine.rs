@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use crate::command::run;
 use crate::image::{Image, PLACE};
 
-/// Until a machine answers; emulated ones take 20 s to a minute each on a busy host.
-const BOOT: Duration = Duration::from_secs(240);
-/// Until something comes about in a machine that runs.
-pub const SOON: Duration = Duration::from_secs(240);
+/// Until a machine answers; emulated ones take 20 s to a minute, and ten times as long on a host that has other work.
+const BOOT: Duration = Duration::from_secs(600);
+/// Until something comes about in a machine that runs: seconds, and ten times as long likewise.
+pub const SOON: Duration = Duration::from_secs(600);
 
 /// A data disk: a sparse raw file.
 #[derive(Clone, Debug)]

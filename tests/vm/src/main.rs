@@ -1,10 +1,11 @@
-//! `oneke-vm`: the virtual machines' suite. In reading order: [`scenarios`], what is proved; [`machine`], what it is
-//! proved in; [`image`], what that boots; [`context`], what it is told.
+//! `oneke-vm`: the virtual machines' suite. In reading order: [`scenarios`] and [`ipvs`], what is proved; [`machine`],
+//! what it is proved in; [`image`], what that boots; [`context`], what it is told.
 #![expect(clippy::disallowed_methods, reason = "the suite is made of processes, files, sockets and time")]
 
 mod command;
 mod context;
 mod image;
+mod ipvs;
 mod machine;
 mod scenarios;
 

@@ -1,29 +1,33 @@
 //! What is proved, a function each. What was seen is printed; what is wrong ends the scenario.
 
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use crate::command::run;
 use crate::context;
 use crate::image::Image;
+use crate::ipvs;
 use crate::machine::{Disk, Machine, SOON};
 
 /// Proves something in machines of its own.
 pub type Scenario = fn(&Image) -> Result<()>;
 
 /// By name.
-pub const ALL: [(&str, Scenario); 4] =
-    [("storage", storage), ("selectors", selectors), ("power", power), ("foreign", foreign)];
+pub const ALL: [(&str, Scenario); 5] = [
+    ("storage", storage),
+    ("selectors", selectors),
+    ("power", power),
+    ("foreign", foreign),
+    ("ipvs", ipvs::prove),
+];
 
 const STORAGE: &str = "oneke.role=storage";
 const MASTER: &str = "oneke.role=master";
 const LONGHORN: &str = "findmnt -no SOURCE,FSTYPE,SIZE /var/lib/longhorn";
-/// Longer than the mount's own time-out of 90 s, on a slow machine.
-const MISSING: Duration = Duration::from_secs(240);
 
-fn seen(what: &str) {
+/// Tells what was seen.
+pub fn seen(what: &str) {
     println!("    {}", what.trim().replace('\n', "\n    "));
 }
 
@@ -63,7 +67,7 @@ fn storage(image: &Image) -> Result<()> {
 
     seen(&format!("without the disk: answers after {:.0?}", machine.power_on(&[], STORAGE)?));
     seen(&machine.until_condition(SOON, "StorageMounted", "False DiskMissing")?);
-    machine.until(MISSING, "systemctl is-active multi-user.target", |text| text == "active")?;
+    machine.until(SOON, "systemctl is-active multi-user.target", |text| text == "active")?;
     seen(&machine.ask("systemd-analyze time | head -1; systemctl is-system-running || true; systemctl --failed --plain --no-legend")?);
     ensure!(machine.condition("StorageMounted")?.starts_with("False DiskMissing"));
     machine.plug(&disk)?;
@@ -100,7 +104,7 @@ fn sandboxed(machine: &mut Machine) -> Result<()> {
     seen(&first);
     ensure!(first.contains("ActiveState=active") && first.contains("NRestarts=0"), "{first}");
     let fed = |text: &str| text.lines().find(|line| line.starts_with("Watchdog")).map(str::to_owned);
-    machine.until(Duration::from_secs(60), show, |later| fed(later) != fed(&first))?;
+    machine.until(SOON, show, |later| fed(later) != fed(&first))?;
     seen(&format!("exposure: {}", machine.ask("systemd-analyze security oneke-agent --no-pager | tail -1")?));
     let complaints = machine.complaints()?;
     ensure!(complaints.is_empty(), "complaints:\n{complaints}");

@@ -141,7 +141,7 @@ impl fmt::Display for Form {
             Self::Path => "an absolute path other than /",
             Self::Forward => "[DESTINATION:]PORT:NEW-DESTINATION[:NEW-PORT]",
             Self::DhcpRange => "NETWORK:FIRST-LAST, such as 10.0.0.0/24:10.0.0.10-10.0.0.99",
-            Self::VrrpPassword => "at most eight characters",
+            Self::VrrpPassword => "at most eight characters, none of { } \" \\ ~",
             Self::SshKeys => "public keys, one a line",
             Self::Rke2Version => "a version of RKE2 such as v1.33.5+rke2r1",
             Self::Rke2Channel => "a channel of RKE2's releases such as v1.33, stable or latest",

@@ -9,34 +9,34 @@ scripts wrote it down and RKE2 failed later.";
 const FROM_IMAGE: Served = Served::Build;
 
 pub(super) const VARIABLES: &[Variable] = &[
-    var("ONEAPP_VROUTER_ETH0_VIP0", Form::Ipv4Prefixed, NODES, "Public virtual address: default host of the four listeners and of both endpoints.").input(),
-    var("ONEAPP_VROUTER_ETH1_VIP0", Form::Ipv4Prefixed, NODES, "Private virtual address: the nodes' default gateway and name server.").input(),
-    var("FALLBACK_GW", Form::Ipv4, NODES, "Default gateway where there is no ETH1 virtual address."),
-    var("FALLBACK_DNS", Form::Ipv4, NODES, "Name server where there is no ETH1 virtual address."),
+    var("ONEAPP_VROUTER_ETH0_VIP0", Form::Ipv4Prefixed, NODES, "Public virtual address: default host of the four listeners and of both endpoints, for which nodes also take a name. What is neither is passed over, with a warning.").input(),
+    var("ONEAPP_VROUTER_ETH1_VIP0", Form::Ipv4Prefixed, NODES, "Private virtual address: the nodes' default gateway and name server. On nodes what is no address is passed over, with a warning.").input(),
+    var("FALLBACK_GW", Form::Ipv4, NODES, "Default gateway where there is no ETH1 virtual address. What is no address is passed over, with a warning."),
+    var("FALLBACK_DNS", Form::Ipv4, NODES, "Name server where there is no ETH1 virtual address. What is no address is passed over, with a warning."),
     var("ONEAPP_VNF_DNS_ENABLED", Form::Bool, NODES, "Use the vnf's name server.").default("YES").input(),
     var("ONEAPP_RKE2_SUPERVISOR_EP", Form::Endpoint, NODES, "Where joiners reach RKE2's supervisor; by default the ETH0 virtual address and LB0's port.")
         .input()
-        .differs("Without it and without a virtual address the masters' own addresses are used (the old scripts wrote https://:9345). A scheme is taken off and an absent port is LB0's, each with a warning."),
+        .differs("Without it and without a virtual address the masters' own addresses are used (the old scripts wrote https://:9345). A scheme is taken off and an absent port is 443, each with a warning."),
     var("ONEAPP_K8S_CONTROL_PLANE_EP", Form::Endpoint, NODES, "Where clients reach the Kubernetes API; by default the ETH0 virtual address and LB1's port.")
         .input()
         .differs("As ONEAPP_RKE2_SUPERVISOR_EP. With a scheme the old scripts put the name https into the certificate."),
     var("ONEAPP_K8S_EXTRA_SANS", Form::Names, MASTER, "Further names in the API's certificate.")
         .default("localhost,127.0.0.1")
         .input()
-        .differs("Empty items are left out."),
+        .differs("Empty items are left out; of a URL or host:port the host is taken, and what is no name is left out, each with a warning."),
     var("ONEAPP_K8S_CLUSTER_CIDR", Form::CidrPair, NODES, "The pods' network.")
         .default("10.42.0.0/16")
         .input()
-        .differs("Refused if it overlaps the services' network or that of a NIC."),
+        .differs("Refused if it overlaps the services' network or that of a NIC; the default within a wider network of a NIC is a warning."),
     var("ONEAPP_K8S_SERVICE_CIDR", Form::CidrPair, NODES, "The services' network.")
         .default("10.43.0.0/16")
         .input()
-        .differs("Refused if it overlaps the network of a NIC, or has other address families than the pods' network."),
+        .differs("Refused if it overlaps the network of a NIC, as the pods' network, or has other address families than that."),
     var("ONEAPP_K8S_HTTP_PROXY", Form::Proxy, NODES, "Proxy of RKE2 and containerd for http.").input(),
     var("ONEAPP_K8S_HTTPS_PROXY", Form::Proxy, NODES, "Proxy of RKE2 and containerd for https.").input(),
     var("ONEAPP_K8S_NO_PROXY", Form::Names, NODES, "What is reached without the proxy; replaces the default.")
         .input()
-        .differs("The default also holds the NICs' networks, .svc and .cluster.local, without which kubelets go through the proxy."),
+        .differs("Blanks and line breaks part as commas do. The default also holds the NICs' networks, .svc and .cluster.local, without which kubelets go through the proxy."),
     var("ONEAPP_RKE2_CLOUD_CONTROLLER_ENABLED", Form::Bool, MASTER, "RKE2's own cloud controller; NO makes room for OpenNebula's.").default("YES").input(),
     var("ONEAPP_K8S_TOKEN_MODE", Form::Choice(&["sealed", "plain"]), NODES, "How joiners get their token: sealed to each joiner's key, or plain in ONEGATE_K8S_TOKEN for services that mix with the old appliance.")
         .default("sealed")
@@ -69,28 +69,28 @@ pub(super) const VARIABLES: &[Variable] = &[
     var("ONEAPP_K8S_CNI_PLUGIN", Form::Choice(&["canal", "calico", "cilium", "flannel", "none"]), MASTER, "The CNI plugin.")
         .default("cilium")
         .input()
-        .differs("Other names are refused; the old scripts passed them on and RKE2 failed."),
+        .differs("Other names are refused; the old scripts passed them on and RKE2 failed. multus,canal is Multus and Canal, as RKE2 reads it."),
     var("ONEAPP_K8S_CNI_CONFIG", Form::Base64Yaml, MASTER, "Replaces the CNI plugin's generated manifest.").input().differs(DAMAGED),
     var("ONEAPP_K8S_CILIUM_BGP_ENABLED", Form::Bool, MASTER, "Cilium's BGP control plane and address pool.").default("NO").input(),
     var("ONEAPP_K8S_CILIUM_RANGE*", Form::Cidr, MASTER, "Networks of Cilium's address pool, one a variable.")
         .input()
-        .differs("What is no network is refused, the old scripts dropped it or passed /-1 and /0x10 on; IPv6 is taken."),
+        .differs("What is no network is passed over, with a warning; the old scripts did so without, and passed /-1 and /0x10 on. IPv6 is taken."),
     var("ONEAPP_K8S_MULTUS_ENABLED", Form::Bool, MASTER, "Multus, with whereabouts.").default("NO").input(),
     var("ONEAPP_K8S_MULTUS_CONFIG", Form::Base64Yaml, MASTER, "Replaces Multus' generated manifest.").input().differs(DAMAGED),
     var("ONEAPP_K8S_METALLB_ENABLED", Form::Bool, MASTER, "MetalLB.").default("NO").input(),
     var("ONEAPP_K8S_METALLB_CLASS", Form::Class, MASTER, "MetalLB's load balancer class.")
         .default("metallb")
         .input()
-        .differs("Read at run time; the old image had it fixed when it was built."),
+        .differs("Read at run time; the old image had it fixed when it was built. What is no class is passed over, with a warning."),
     var("ONEAPP_K8S_METALLB_CONFIG", Form::Base64Yaml, MASTER, "Replaces MetalLB's generated address pool.").input().differs(DAMAGED),
     var("ONEAPP_K8S_METALLB_RANGE*", Form::Ranges, MASTER, "Addresses of MetalLB's pool.")
         .input()
-        .differs("IPv6, networks and several items are taken. What is none of these, a reversed range and a range outside every NIC's network are refused, not dropped."),
+        .differs("IPv6, networks and several items are taken. What is none of these is passed over, with a warning. A reversed range and one outside every NIC's network are refused; one that holds an address in use is a warning."),
     var("ONEAPP_K8S_LONGHORN_ENABLED", Form::Bool, MASTER, "Longhorn.").default("NO").input(),
     var("ONEAPP_K8S_TRAEFIK_ENABLED", Form::Bool, MASTER, "Traefik.").default("NO").input(),
     var("ONE_SERVICE_AIRGAPPED", Form::Bool, NODES, "Load the image archives that an air-gapped image carries.").default("NO"),
     var("ONEAPP_STORAGE_DEVICE", Form::Device, NODES, "The data disk, on a node of any role. A blank one is formatted; one with a file system that is xfs or ext4 is mounted as it is; any other is left alone. The node joins once it is mounted.")
-        .differs("Other ways to name it than its path; disk:DISK_ID needs SERIAL=auto on the disk (OpenNebula 7.0). Paths outside of /dev are refused. A disk that is not there is waited for, not skipped. It grows with its disk."),
+        .differs("Other ways to name it than its path; disk:DISK_ID needs SERIAL=auto on the disk (OpenNebula 7.0). What is no disk at all is passed over, with a warning. A disk that is not there is waited for, not skipped. It grows with its disk."),
     var("ONEAPP_STORAGE_FILESYSTEM", Form::Choice(&["xfs", "ext4"]), NODES, "The file system of every disk that is formatted.")
         .default("xfs")
         .differs("Other kinds are refused: Longhorn takes these two."),
@@ -125,6 +125,7 @@ pub(super) const VARIABLES: &[Variable] = &[
 
 const fn listener(name: &'static str, roles: Roles, doc: &'static str) -> Variable {
     var(name, Form::Ipv4OrPlaceholder, roles, doc)
+        .differs("What is neither is published as it stands, where OneGate takes it, with a warning.")
 }
 
 const fn port(name: &'static str, default: &'static str, doc: &'static str) -> Variable {

@@ -23,7 +23,7 @@ const NO_WIREGUARD: Served = Served::No("WireGuard is no part of an OneKE servic
 pub(super) const ADDRESSES: &[Variable] = &[
     var("ONEAPP_VROUTER_ETHx_VIPn", Form::Ipv4Prefixed, "Virtual address n of a NIC.")
         .input()
-        .differs("A wrong length is refused; the old scripts took /abc as 32. So is an address of another NIC, or the own address of the NIC that speaks VRRP: Keepalived takes it off the NIC, and stops."),
+        .differs("A length that is none counts as 32 and an IPv6 address is left out, as before, but with a warning. Refused are an address of another NIC, and the own address of the NIC that speaks VRRP: Keepalived takes it off the NIC, and stops."),
     var("ONEAPP_VNF_KEEPALIVED_INTERFACES", Form::Interfaces, "NICs that run VRRP; by default all.")
         .differs(INTERFACES),
     var(
@@ -43,10 +43,10 @@ pub(super) const ADDRESSES: &[Variable] = &[
         .served(Served::No("the agent checks and notifies by itself")),
     var("ONEAPP_VNF_KEEPALIVED_INTERVAL", Form::Interval, "Seconds between two adverts.")
         .default("1")
-        .differs("Fractions are taken."),
+        .differs("Fractions are taken. A wrong one counts as 1, as before, but with a warning."),
     var("ONEAPP_VNF_KEEPALIVED_PRIORITY", Form::Number(1, 255), "Priority in the election.")
         .default("100")
-        .differs(SERVICE),
+        .differs("A wrong one counts as 100, as before, but with a warning."),
     var("ONEAPP_VNF_KEEPALIVED_ETHx_VRID", Form::Number(1, 255), "Virtual router ID of one NIC."),
     var("ONEAPP_VNF_KEEPALIVED_ETHx_PASSWORD", Form::VrrpPassword, "Password of one NIC.").secret(),
     var("ONEAPP_VNF_KEEPALIVED_ETHx_INTERVAL", Form::Interval, "Interval of one NIC."),
@@ -109,8 +109,13 @@ pub(super) const LVS: &[Variable] = &[
     var("ONEAPP_VNF_LB_INTERFACES", Form::Interfaces, "NICs whose traffic is balanced; by default all.")
         .differs(INTERFACES),
     var("ONEAPP_VNF_LBn_IP", Form::Ipv4OrPlaceholder, "Virtual server n: its address."),
-    var("ONEAPP_VNF_LBn_PORT", Form::Port, "Virtual server n: its port; unset: all."),
-    var("ONEAPP_VNF_LBn_PROTOCOL", Form::Choice(&["TCP", "UDP", "SCTP"]), "Virtual server n: its protocol."),
+    var("ONEAPP_VNF_LBn_PORT", Form::Port, "Virtual server n: its port; unset: all.")
+        .differs("What Keepalived leaves out is left out as before (a balancer or a server with a wrong port, a server by name, an unknown word), but with a warning."),
+    var(
+        "ONEAPP_VNF_LBn_PROTOCOL",
+        Form::Choice(&["TCP", "UDP", "SCTP"]),
+        "Virtual server n: its protocol; unset: UDP, as Keepalived has it.",
+    ),
     var(
         "ONEAPP_VNF_LBn_METHOD",
         Form::Choice(&["NAT", "DR", "TUN"]),
@@ -149,7 +154,7 @@ pub(super) const ROUTING: &[Variable] = &[
         "Let translated sessions outlive a failover: the vnf VMs tell each other their sessions (conntrackd), and what leaves by a NIC with a virtual address takes that address instead of the VM's own.",
     ),
     var("ONEAPP_VNF_NAT4_PORT_FWDn", Form::Forward, "A port that is forwarded, TCP and UDP.")
-        .differs("A wrong one is refused, not dropped."),
+        .differs("What has not its form is left out, as before, but with a warning; ports that are none are refused."),
     var("ONEAPP_VNF_DNS_ENABLED", Form::Bool, "Serve names with unbound.").default("NO").input(),
     var(
         "ONEAPP_VNF_DNS_INTERFACES",
@@ -160,7 +165,7 @@ pub(super) const ROUTING: &[Variable] = &[
     .differs("On the NIC's IPv6 address, too, if the context gives one. What names no interface of this VM is warned about; the old scripts ignored it silently."),
     var("ONEAPP_VNF_DNS_ALLOWED_NETWORKS", Form::CidrList, "Who may ask; by default the NICs' own networks.")
         .differs(SERVICE),
-    var("ONEAPP_VNF_DNS_NAMESERVERS", Form::Addresses, "Whom to ask instead of the root servers.")
+    var("ONEAPP_VNF_DNS_NAMESERVERS", Form::Addresses, "Whom to ask instead of the root servers; without any only the cluster's own names are known.")
         .input()
         .differs(SERVICE),
     var("ONEAPP_VNF_DNS_USE_ROOTSERVERS", Form::Bool, "Ask the root servers.").default("YES"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::super::Nic;
 use super::super::forms::number;
+use super::super::nics::is_ipv6;
 use super::super::placeholder;
 use super::super::reader::Reader;
 use super::index_in;
@@ -81,6 +82,13 @@ pub(super) fn listener(
         reader.problem(&name, "", form);
         return None;
     };
+    if is_of_ipv6(reader, nics, text) {
+        reader.warn(
+            &name,
+            format!("{text} is an IPv6 address: balancers listen on IPv4's, so {index} does not listen"),
+        );
+        return None;
+    }
     let ours = |address: Ipv4Addr| nics.iter().any(|nic| nic.ip == Some(address));
     match placeholder::resolve(nics, text) {
         Some(address) if allowed.addresses.contains(&address) => Some(address),
@@ -111,7 +119,18 @@ pub(super) fn listener(
     }
 }
 
+/// An IPv6 address, or a placeholder of a virtual one.
+fn is_of_ipv6(reader: &Reader<'_>, nics: &[Nic], text: &str) -> bool {
+    let variable = |(nic, n)| {
+        let own = reader.text(&format!("ONEAPP_VROUTER_ETH{nic}_VIP{n}"));
+        own.or_else(|| reader.text(&format!("ETH{nic}_VROUTER_IP")).filter(|_| n == 0))
+    };
+    let meant = placeholder::virtual_address(text).and_then(variable);
+    is_ipv6(meant.filter(|_| placeholder::resolve(nics, text).is_none()).unwrap_or(text))
+}
+
 pub(super) fn refresh(reader: &mut Reader<'_>, name: &str) -> Duration {
-    let seconds = reader.parse(name, "expected seconds from 1 to 86400", |text| number(text, 1, 86_400));
+    let form = "expected seconds from 1 to 86400";
+    let seconds = reader.parse_leniently(name, form, |text| number(text, 1, 86_400));
     Duration::from_secs(u64::from(seconds.unwrap_or(30)))
 }

@@ -68,10 +68,13 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Option<HaproxyConfi
     let names = Names { current: "ONEAPP_VNF_HAPROXY_LB", former: former(reader) };
     let listen = allowed(reader, "ONEAPP_VNF_HAPROXY_INTERFACES", nics);
     let mut balancers = Vec::new();
-    for index in names.indices(reader) {
-        balancers.extend(balancer(reader, &names, index, nics, &listen));
-    }
-    tell_twice(reader, &names, &balancers);
+    // The old appliance does not read HAProxy's balancers from the former names, so nothing there stops it.
+    reader.only_if(names.former.is_none(), |reader| {
+        for index in names.indices(reader) {
+            balancers.extend(balancer(reader, &names, index, nics, &listen));
+        }
+        tell_twice(reader, &names, &mut balancers);
+    });
     Some(HaproxyConfig {
         dynamic: reader.flag("ONEAPP_VNF_HAPROXY_ONEGATE_ENABLED", false),
         refresh: refresh(reader, "ONEAPP_VNF_HAPROXY_REFRESH_RATE"),
@@ -150,16 +153,21 @@ fn proxy(reader: &mut Reader<'_>, index: u16) -> ProxyProtocol {
     reader.parse(&name, form, parse).unwrap_or(ProxyProtocol::Off)
 }
 
-fn tell_twice(reader: &mut Reader<'_>, names: &Names, balancers: &[Balancer]) {
-    for (at, balancer) in balancers.iter().enumerate() {
+/// Two cannot listen on one address and port. The later one goes.
+fn tell_twice(reader: &mut Reader<'_>, names: &Names, balancers: &mut Vec<Balancer>) {
+    let mut alone: Vec<Balancer> = Vec::new();
+    for balancer in balancers.drain(..) {
         let same = |other: &&Balancer| (other.address, other.port) == (balancer.address, balancer.port);
-        if let Some(other) = balancers[..at].iter().find(same) {
+        if let Some(other) = alone.iter().find(same) {
             let name = names.of(reader, balancer.index, "PORT");
             let expected = format!(
                 "expected a port that is free on {}: balancer {} listens there",
                 balancer.address, other.index
             );
             reader.problem(&name, &balancer.port.to_string(), expected);
+        } else {
+            alone.push(balancer);
         }
     }
+    *balancers = alone;
 }

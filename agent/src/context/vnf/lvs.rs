@@ -30,7 +30,8 @@ pub struct VirtualServer {
     pub address: Ipv4Addr,
     /// `None`: all ports.
     pub port: Option<u16>,
-    /// `ONEAPP_VNF_LBn_PROTOCOL`; `None` leaves it to Keepalived (TCP).
+    /// `ONEAPP_VNF_LBn_PROTOCOL`; `None` leaves it to Keepalived, which takes UDP (2.2 and 2.3: none of our checks of
+    /// such a server speaks TCP).
     pub protocol: Option<Protocol>,
     /// `ONEAPP_VNF_LBn_METHOD`.
     pub method: Option<LvsMethod>,
@@ -88,22 +89,33 @@ fn virtual_server(
 ) -> Option<VirtualServer> {
     let address = listener(reader, names, index, nics, allowed);
     let name = |setting: &str| format!("{}{index}_{setting}", names.current);
-    let port = reader.parse(&name("PORT"), PORT_FORM, port);
-    let protocol = reader.parse(&name("PROTOCOL"), "expected TCP, UDP or SCTP", |text| {
+    // Keepalived leaves out a balancer without a port that is one, and goes on without a word that it does not know.
+    let is_given = reader.text(&name("PORT")).is_some();
+    let port = reader.parse_leniently(&name("PORT"), PORT_FORM, port);
+    let protocol = reader.parse_leniently(&name("PROTOCOL"), "expected TCP, UDP or SCTP", |text| {
         [("TCP", Protocol::Tcp), ("UDP", Protocol::Udp), ("SCTP", Protocol::Sctp)]
             .into_iter()
             .find_map(|(word, protocol)| text.eq_ignore_ascii_case(word).then_some(protocol))
     });
-    let method = reader.parse(&name("METHOD"), "expected NAT, DR or TUN", |text| {
+    if reader.text(&name("PROTOCOL")).is_none() {
+        reader.warn(
+            &name("PROTOCOL"),
+            "it is not set, and Keepalived then balances UDP alone: set it to TCP for TCP",
+        );
+    }
+    let method = reader.parse_leniently(&name("METHOD"), "expected NAT, DR or TUN", |text| {
         [("NAT", LvsMethod::Nat), ("DR", LvsMethod::Dr), ("TUN", LvsMethod::Tun)]
             .into_iter()
             .find_map(|(word, method)| text.eq_ignore_ascii_case(word).then_some(method))
     });
     let form = format!("expected one of {}", SCHEDULERS.join(", "));
-    let scheduler = reader.parse(&name("SCHEDULER"), &form, |text| {
+    let scheduler = reader.parse_leniently(&name("SCHEDULER"), &form, |text| {
         SCHEDULERS.iter().find(|word| **word == text.to_ascii_lowercase()).copied()
     });
     let servers = servers(reader, names, index, false);
+    if is_given && port.is_none() {
+        return None;
+    }
     tell_names(reader, names, index);
     Some(VirtualServer { index, address: address?, port, protocol, method, scheduler, servers })
 }
@@ -123,6 +135,6 @@ fn tell_names(reader: &mut Reader<'_>, names: &Names, index: u16) {
         })
         .collect();
     for (name, value) in named {
-        reader.problem(name, value, "expected an address: IPVS resolves no names");
+        reader.warn(name, format!("{value:?} is left out: IPVS knows addresses, no names"));
     }
 }

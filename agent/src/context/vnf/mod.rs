@@ -19,7 +19,7 @@ pub use lvs::{LvsConfig, LvsMethod, Protocol, VirtualServer};
 pub use names::{DnsConfig, Forwarder, Listen};
 pub use routing::{Forward, NatConfig, RouterConfig};
 pub use servers::{Host, Server};
-pub(crate) use servers::{limit, weight};
+pub(crate) use servers::{ipvs_weight, limit, weight};
 pub use vrrp::{Instance, Interval, Vip, Vrid, VrrpConfig};
 
 use super::Nic;
@@ -58,7 +58,7 @@ pub enum Source {
 /// Theirs takes the list by one rule and reads it by another, and finds nothing where the two disagree.
 fn source(reader: &mut Reader<'_>) -> Source {
     let name = "ONEAPP_VNF_LB_ONEGATE_API";
-    let wanted = reader.parse(name, "expected auto or vrouter", |text| {
+    let wanted = reader.parse_leniently(name, "expected auto or vrouter", |text| {
         let vrouter = text.eq_ignore_ascii_case("vrouter");
         (vrouter || ["auto", "service"].iter().any(|word| text.eq_ignore_ascii_case(word))).then_some(vrouter)
     });

@@ -16,8 +16,8 @@ pub struct DnsConfig {
     pub listen: Vec<Listen>,
     /// Who may ask, beside this VM.
     pub allowed: Vec<IpNet>,
-    /// Whom it asks; empty: the root servers.
-    pub forwarders: Vec<Forwarder>,
+    /// Whom it asks; `None`: the root servers; nobody: it knows the cluster's names only.
+    pub forwarders: Option<Vec<Forwarder>>,
     /// Answers over TCP.
     pub tcp: bool,
     /// Answers over UDP; if not, it also asks over TCP.
@@ -84,10 +84,12 @@ pub(super) fn read(reader: &mut Reader<'_>, nics: &[Nic]) -> Option<DnsConfig> {
         tcp,
         udp,
         timeout_ms: reader
-            .parse("ONEAPP_VNF_DNS_UPSTREAM_TIMEOUT", "expected milliseconds", |text| number(text, 0, MOST))
+            .parse_leniently("ONEAPP_VNF_DNS_UPSTREAM_TIMEOUT", "expected milliseconds", |text| {
+                number(text, 0, MOST)
+            })
             .unwrap_or(1128),
         max_ttl_secs: reader
-            .parse("ONEAPP_VNF_DNS_MAX_CACHE_TTL", "expected seconds", |text| number(text, 0, MOST))
+            .parse_leniently("ONEAPP_VNF_DNS_MAX_CACHE_TTL", "expected seconds", |text| number(text, 0, MOST))
             .unwrap_or(3600),
         domain: reader
             .parse("ONEAPP_VNF_DNS_CLUSTER_DOMAIN", "expected a domain name such as vr", domain)
@@ -144,25 +146,24 @@ fn prefix6(reader: &Reader<'_>, nic: &Nic) -> u8 {
     text.and_then(|text| text.trim().parse().ok()).unwrap_or(64)
 }
 
-fn forwarders(reader: &mut Reader<'_>) -> Vec<Forwarder> {
+fn forwarders(reader: &mut Reader<'_>) -> Option<Vec<Forwarder>> {
     let name = "ONEAPP_VNF_DNS_NAMESERVERS";
     if reader.flag("ONEAPP_VNF_DNS_USE_ROOTSERVERS", true) {
-        return Vec::new();
-    }
-    let form = "expected addresses of name servers, as ONEAPP_VNF_DNS_USE_ROOTSERVERS is NO";
-    if reader.text(name).is_none() {
-        reader.problem(name, "", form);
+        return None;
     }
     let mut forwarders: Vec<Forwarder> = Vec::new();
-    let parsed: Option<Vec<Forwarder>> = reader.parse(name, form, |text| {
-        words(text).map(forwarder).collect::<Option<_>>().filter(|all: &Vec<_>| !all.is_empty())
-    });
+    let form = "expected addresses of name servers, as ONEAPP_VNF_DNS_USE_ROOTSERVERS is NO";
+    let parsed: Option<Vec<Forwarder>> =
+        reader.parse(name, form, |text| words(text).map(forwarder).collect::<Option<_>>());
+    if parsed.as_ref().is_none_or(Vec::is_empty) && !reader.has_problem(name) {
+        reader.warn(name, format!("names none, so only the cluster's own names are known: {form}"));
+    }
     for forwarder in parsed.unwrap_or_default() {
         if !forwarders.contains(&forwarder) {
             forwarders.push(forwarder);
         }
     }
-    forwarders
+    Some(forwarders)
 }
 
 /// `ADDRESS[@PORT][#NAME]`: the name is for TLS, which is not spoken here.

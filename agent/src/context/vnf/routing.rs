@@ -110,7 +110,14 @@ fn forwards(reader: &mut Reader<'_>, nics: &[Nic]) -> Vec<Forward> {
     names.sort_unstable();
     let mut forwards: Vec<Forward> = Vec::new();
     for (_, name) in names {
-        let Some(forward) = reader.parse(name, FORWARD_FORM, |text| forward(text, nics)) else { continue };
+        let is_left_out = reader.text(name).is_some_and(|text| is_left_out(text, nics));
+        let parse = |text: &str| forward(text, nics);
+        let parsed = if is_left_out {
+            reader.parse_leniently(name, FORWARD_FORM, parse)
+        } else {
+            reader.parse(name, FORWARD_FORM, parse)
+        };
+        let Some(forward) = parsed else { continue };
         let caught = |earlier: &&Forward| {
             let holds = |net: Ipv4Net| forward.to.is_some_and(|to| net.contains(&to));
             earlier.port == forward.port && earlier.to.is_none_or(holds)
@@ -134,12 +141,30 @@ fn forwards(reader: &mut Reader<'_>, nics: &[Nic]) -> Vec<Forward> {
     forwards
 }
 
-fn forward(text: &str, nics: &[Nic]) -> Option<Forward> {
+/// Trailing colons say nothing, as in the old appliance.
+fn parts(text: &str) -> Vec<&str> {
     let mut parts: Vec<&str> = text.split(':').map(str::trim).collect();
-    // Trailing colons say nothing, as in the old appliance.
     while parts.last().is_some_and(|part| part.is_empty()) {
         parts.pop();
     }
+    parts
+}
+
+/// The old appliance leaves out what has not the form of a forward, and forwards the rest. What has it, but ports that are
+/// none, it hands to iptables, which refuses them all.
+fn is_left_out(text: &str, nics: &[Nic]) -> bool {
+    let parts = parts(text);
+    let is_number =
+        |text: &&str| text.bytes().next().is_some_and(|byte| byte.is_ascii_digit()) && !text.contains('.');
+    let first = parts.first().copied().unwrap_or_default();
+    let has_destination = placeholder::resolve(nics, first).is_some() || first.parse::<Ipv4Net>().is_ok();
+    let rest = &parts[usize::from(has_destination)..];
+    let target = rest.get(1).is_some_and(|text| text.parse::<Ipv4Addr>().is_ok());
+    !(rest.first().is_some_and(is_number) && target && rest.get(2).is_none_or(is_number) && rest.len() <= 3)
+}
+
+fn forward(text: &str, nics: &[Nic]) -> Option<Forward> {
+    let parts = parts(text);
     let to = match parts.first()? {
         first if port(first).is_some() => None,
         first if placeholder::is_placeholder(first) => Some(placeholder::resolve(nics, first)?.into()),
@@ -158,6 +183,19 @@ fn forward(text: &str, nics: &[Nic]) -> Option<Forward> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_forward_is_left_out() {
+        for text in
+            [":", "::", "1234:", "1.2.3.4:1:1.2.3.4:2:3", "asd:1:1.2.3.4:1", "1:<ETH0_IP0>", "1:1.2.3.4:x"]
+        {
+            assert!(is_left_out(text, &[]), "{text}");
+        }
+        for text in ["1:1.2.3.4", "0:1.2.3.4", "70000:1.2.3.4:80", "1.2.3.4:0x50:1.2.3.4", "1:1.2.3.4:1_000"]
+        {
+            assert!(!is_left_out(text, &[]), "{text}");
+        }
+    }
 
     #[test]
     fn forwards_have_four_forms() {

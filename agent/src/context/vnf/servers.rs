@@ -30,7 +30,7 @@ pub struct Server {
 pub enum Host {
     /// An address.
     Address(IpAddr),
-    /// A host name (RFC 1123), lower case.
+    /// A host name (RFC 1123, and `_`, which resolvers and their users take), lower case.
     Name(String),
 }
 
@@ -42,7 +42,7 @@ impl Host {
         }
         let label = |label: &str| {
             (1..=63).contains(&label.len())
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
                 && !label.starts_with('-')
                 && !label.ends_with('-')
         };
@@ -97,22 +97,30 @@ fn server(
     let (host_name, port_name) = (name(reader, "HOST"), name(reader, "PORT"));
     let weight_name = name(reader, "WEIGHT");
     let (upper_name, lower_name) = (name(reader, "ULIMIT"), name(reader, "LLIMIT"));
-    let host =
-        reader.parse(&host_name, "expected an address or a host name", |text| Host::parse(text.trim()));
-    let port = reader.parse(&port_name, PORT_FORM, port);
-    // Keepalived's are wider than HAProxy's.
-    let most = if needs_port { HEAVIEST } else { u16::MAX.into() };
+    let form = "expected an address or a host name";
+    let parse = |text: &str| Host::parse(text.trim());
+    // HAProxy refuses its whole file for one wrong word; IPVS's Keepalived leaves out the server.
+    let (host, port) = if needs_port {
+        (reader.parse(&host_name, form, parse), reader.parse(&port_name, PORT_FORM, port))
+    } else {
+        let host = reader.parse_leniently(&host_name, form, parse);
+        (host, reader.parse_leniently(&port_name, PORT_FORM, port))
+    };
+    let is_wrong = reader.text(&port_name).is_some() && port.is_none();
+    let (most, parse_weight): (u32, fn(&str) -> Option<u16>) =
+        if needs_port { (HEAVIEST, weight) } else { (u16::MAX.into(), ipvs_weight) };
     let form = format!("expected a weight from 0 to {most}");
-    let weight = reader.parse(&weight_name, &form, |text| u16::try_from(number(text, 0, most)?).ok());
-    let upper = reader.parse(&upper_name, LIMIT_FORM, limit);
-    let lower = reader.parse(&lower_name, LIMIT_FORM, limit);
+    // Theirs reads these for IPVS only, whose Keepalived leaves out what it cannot read.
+    let weight = reader.parse_leniently(&weight_name, &form, parse_weight);
+    let upper = reader.parse_leniently(&upper_name, LIMIT_FORM, limit);
+    let lower = reader.parse_leniently(&lower_name, LIMIT_FORM, limit);
     for (name, needed) in [(&host_name, true), (&port_name, needs_port)] {
         if needed && reader.text(name).is_none() {
             reader.warn(name, format!("not set: server {server} of balancer {index} is left out"));
             return None;
         }
     }
-    Some(Server { host: host?, port, weight, upper, lower })
+    host.filter(|_| !is_wrong).map(|host| Server { host, port, weight, upper, lower })
 }
 
 const LIMIT_FORM: &str = "expected a number of connections";
@@ -120,9 +128,14 @@ const LIMIT_FORM: &str = "expected a number of connections";
 /// The most that HAProxy takes (configuration manual, "weight").
 const HEAVIEST: u32 = 256;
 
-/// A share that a VM publishes for itself: 0 to 256, good for HAProxy and IPVS alike.
+/// A share of a server behind HAProxy: 0 to 256.
 pub(crate) fn weight(text: &str) -> Option<u16> {
-    number(text, 0, HEAVIEST).and_then(|weight| u16::try_from(weight).ok())
+    ipvs_weight(text).filter(|weight| u32::from(*weight) <= HEAVIEST)
+}
+
+/// A share of a server behind IPVS: Keepalived's are wider.
+pub(crate) fn ipvs_weight(text: &str) -> Option<u16> {
+    number(text, 0, u16::MAX.into()).and_then(|weight| u16::try_from(weight).ok())
 }
 
 /// A number of connections; 0 is no limit, as in ipvsadm.
@@ -136,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_host_can_hold_no_second_word() {
-        for sound in ["10.0.0.1", "fd00::1", "node-1", "Node1.example.com", "a.b-c.d1"] {
+        for sound in ["10.0.0.1", "fd00::1", "node-1", "a_b", "Node1.example.com", "a.b-c.d1"] {
             let host = Host::parse(sound).unwrap();
             assert_eq!(host.to_string(), sound.to_ascii_lowercase());
         }
@@ -155,7 +168,6 @@ mod tests {
             "a-",
             "a..b",
             "a.",
-            "a_b",
             "a#b",
             "$HOME",
             "\u{e9}",

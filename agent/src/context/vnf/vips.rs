@@ -34,7 +34,7 @@ pub(super) fn tell(reader: &mut Reader<'_>, nics: &[Nic], instances: &[Instance]
             tell_owner(reader, &name, (nic, *ip), nics, instances);
             tell_stray(reader, &name, nic, *ip);
         }
-        tell_lost(reader, nic);
+        tell_lost(reader, nic, instances);
     }
 }
 
@@ -82,14 +82,13 @@ fn tell_stray(reader: &mut Reader<'_>, name: &str, nic: &Nic, ip: Ipv4Addr) {
     }
 }
 
-/// A NIC of which the context says nothing but virtual addresses can be meant (a NIC that carries nothing else). Without
-/// a role the context may be a node's, which knows the addresses of networks that it is not in.
-fn tell_lost(reader: &mut Reader<'_>, nic: &Nic) {
-    let prefix = format!("ETH{}_", nic.index);
-    if reader.role().is_none() || reader.vars().with_prefix(&prefix).next().is_some() {
+/// A NIC that the context does not know, but that a list names, can be meant: the VM may have it all the same.
+fn tell_lost(reader: &mut Reader<'_>, nic: &Nic, instances: &[Instance]) {
+    if nic.is_attached {
         return;
     }
-    for (n, ip, _) in &nic.vips {
+    let is_carried = |ip: Ipv4Addr| instances.iter().flat_map(|i| &i.vips).any(|vip| vip.ip == ip);
+    for (n, ip, _) in nic.vips.iter().filter(|(_, ip, _)| is_carried(*ip)) {
         let eth = nic.name();
         let message = format!(
             "the context knows no {eth}: unless the VM has one, no virtual address is served; attach a NIC for {ip}, or drop it"

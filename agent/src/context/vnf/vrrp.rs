@@ -210,7 +210,7 @@ fn candidate<'a>(reader: &mut Reader<'_>, nic: &'a Nic, default: Vrid) -> Candid
     }
 }
 
-/// A NIC's own setting, else the global one.
+/// A NIC's own setting, else the global one. Keepalived takes its default in place of a wrong one.
 fn setting<T>(
     reader: &mut Reader<'_>,
     nic: &Nic,
@@ -218,7 +218,7 @@ fn setting<T>(
     form: &str,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Option<T> {
-    reader.parse(&given(reader, nic, setting), form, parse)
+    reader.parse_leniently(&given(reader, nic, setting), form, parse)
 }
 
 /// The variable that gives a NIC's setting.
@@ -232,16 +232,25 @@ fn password(reader: &mut Reader<'_>, own: &str) -> Option<Secret> {
     let names = [own, "ONEAPP_VNF_KEEPALIVED_PASSWORD", "VROUTER_KEEPALIVED_PASSWORD"];
     let name = names.into_iter().find(|name| reader.text(name).is_some())?;
     let text = reader.text(name)?;
-    // What Keepalived's own file format would read as a comment, a block, a quotation or a parameter.
-    let safe = |byte: u8| byte.is_ascii_graphic() && !b"#!{}\"'\\$~@".contains(&byte);
-    if !text.bytes().all(safe) {
+    // Keepalived reads one word, and takes the rest of the line after # or ! for a comment.
+    let word = text.trim_start().split([' ', '\t', '#', '!']).next().unwrap_or_default();
+    // What its file format would read as a block, a quotation or an expansion.
+    let safe = |byte: u8| byte.is_ascii_graphic() && !b"{}\"\\~".contains(&byte);
+    if word.is_empty() || !text.bytes().all(|byte| byte == b' ' || safe(byte)) {
         reader.problem(
             name,
             "***",
-            "expected 1 to 8 printable ASCII characters, none of # ! { } \" ' \\ $ ~ @",
+            "expected 1 to 8 printable ASCII characters, none of { } \" \\ ~, the first neither # nor !",
         );
         return None;
     }
+    if word != text.trim() {
+        reader.warn(
+            name,
+            "only what stands before the first blank, # or ! counts: Keepalived reads no further",
+        );
+    }
+    let text = word;
     if text.len() > 8 {
         reader.warn(name, "only the first 8 characters count: VRRP has room for no more");
     }
@@ -301,6 +310,14 @@ fn tell_uncarried(reader: &mut Reader<'_>, nics: &[Nic], candidates: &[Candidate
                 continue;
             }
             Some(own) => format!("no interface with VRID {} has an address and is not skipped", own.vrid),
+            // Without a role the context may be a node's, which knows the addresses of networks that it is not in.
+            None if !nic.is_attached && reader.role().is_none() => continue,
+            None if !nic.is_attached => {
+                format!(
+                    "the context knows no {0}; attach a NIC, or name {0} in ONEAPP_VNF_KEEPALIVED_INTERFACES",
+                    nic.name()
+                )
+            }
             None if nic.management => format!("{} is for management", nic.name()),
             None => format!("ONEAPP_VNF_KEEPALIVED_INTERFACES leaves {} out", nic.name()),
         };

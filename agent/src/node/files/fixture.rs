@@ -20,6 +20,7 @@ pub fn config() -> Config {
         mtu: None,
         management: false,
         vips: vec![],
+        is_attached: true,
     };
     Config {
         vm: Some(VmId(42)),

@@ -132,8 +132,17 @@ impl Cloud {
         }
     }
 
+    /// How long this request takes by [`Faults::latency`], which [`Self::handle`] adds to its answer's delay.
+    pub fn latency(&self, request: &Request) -> Duration {
+        self.latency_of(route(&request.method, &path_segments(request.path())).kind(request))
+    }
+
+    fn latency_of(&self, kind: Kind) -> Duration {
+        seconds(self.faults.latency.get(&kind).copied().unwrap_or_default())
+    }
+
     fn damage(&mut self, kind: Kind, response: &mut Response) {
-        response.delivery.delay += seconds(self.faults.latency.get(&kind).copied().unwrap_or_default());
+        response.delivery.delay += self.latency_of(kind);
         if !response.body.is_empty() && self.chance.one_in(self.faults.cut_one_in) {
             let at = self.chance.bits() as usize % response.body.len();
             response.delivery.fate = Fate::CutAfter(at);
