@@ -8,7 +8,7 @@ pub fn context(arguments: &Context) -> anyhow::Result<Exit> {
     let text = input::text(arguments.context.as_deref())?;
     let vars = match Vars::parse(text.expose()) {
         Ok(vars) => vars,
-        Err(_) => return Ok(input::refuse(&text, None)),
+        Err(_) => return input::refuse(&text, None),
     };
     let secrets = arguments.show_secrets;
     print(&if arguments.json { show::json(&vars, secrets) + "\n" } else { show::text(&vars, secrets) })?;

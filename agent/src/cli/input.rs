@@ -1,11 +1,10 @@
 //! The context that a command is about: a file, or this VM's own.
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::bail;
 
-use super::Exit;
+use super::{Exit, print};
 use crate::context::show;
 use crate::facts::Observed;
 use crate::plan::Secret;
@@ -27,9 +26,8 @@ pub fn text(file: Option<&Path>) -> anyhow::Result<Secret> {
     }
 }
 
-/// Lists what is wrong with a context that a command cannot use; on standard error, for its output may go into a file.
-pub fn refuse(text: &Secret, role: Option<Role>) -> Exit {
-    // Nobody is left to tell if this fails; the exit status says it all the same.
-    write!(std::io::stderr(), "{}", show::Check::of(text.expose(), role)).ok();
-    Exit::Context
+/// Lists what is wrong with a context that a command cannot use.
+pub fn refuse(text: &Secret, role: Option<Role>) -> anyhow::Result<Exit> {
+    print(&show::Check::of(text.expose(), role).to_string())?;
+    Ok(Exit::Context)
 }

@@ -1,14 +1,16 @@
 //! `oneke-agent kubeconfig`: the administrator's credentials, for use elsewhere. Root's alone, on a master.
 
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::bail;
 
 use super::{Exit, Kubeconfig, input, print};
-use crate::context::{Config, Vars};
+use crate::context::{Config, Vars, show};
 use crate::facts::{Facts, Observed};
 use crate::identity::{self, Identity};
 use crate::node::kubeconfig;
+use crate::plan::Secret;
 use crate::service::Role;
 use crate::world::files;
 
@@ -31,12 +33,19 @@ pub fn kubeconfig(arguments: &Kubeconfig) -> anyhow::Result<Exit> {
     let text = input::text(arguments.context.as_deref())?;
     let config =
         Vars::parse(text.expose()).ok().and_then(|vars| Config::read(&vars, Some(Role::Master)).ok());
-    let Some(config) = config else { return Ok(input::refuse(&text, Some(Role::Master))) };
+    let Some(config) = config else { return refuse(&text) };
     let Some(own) = identity.node_ip else { bail!("{} lacks this node's address", identity::PATH) };
     let theirs =
         kubeconfig::leading_to(&kubeconfig::endpoint(&config, own), &rke2).map_err(anyhow::Error::msg)?;
     print(theirs.expose())?;
     Ok(Exit::Done)
+}
+
+/// Tells what is wrong with the context on standard error: the output is a kubeconfig, or nothing.
+fn refuse(text: &Secret) -> anyhow::Result<Exit> {
+    let found = show::Check::of(text.expose(), Some(Role::Master));
+    write!(std::io::stderr(), "{found}")?;
+    Ok(Exit::Context)
 }
 
 /// Who this master is.
@@ -67,7 +76,6 @@ fn master(file: &Observed<crate::facts::File>) -> anyhow::Result<Identity> {
 mod tests {
     use super::*;
     use crate::facts::File;
-    use crate::plan::Secret;
 
     fn refusal(text: &str) -> String {
         let content = Secret::new(text);

@@ -39,7 +39,7 @@ pub fn render(arguments: &Render) -> anyhow::Result<Exit> {
     };
     // What does not parse, or is wrong for the role, is listed; nothing is written then.
     let config = vars.and_then(|vars| Config::read(&vars, Some(role.clone())).ok());
-    let Some(config) = config else { return Ok(input::refuse(&text, Some(role))) };
+    let Some(config) = config else { return input::refuse(&text, Some(role)) };
     let out = std::path::absolute(&arguments.out)
         .with_context(|| format!("could not tell where {} is", arguments.out.display()))?;
     let mut paper = Paper::new(text, &config, &role, recorded);
