@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
         let value = self.text(name)?;
         let parsed = parse(value);
         if parsed.is_none() {
-            let shown: String = value.chars().take(SHOWN).collect();
+            let shown = super::show::masked(name, value);
             self.warn(name, format!("{shown:?} is left out: {expected}"));
         }
         parsed
