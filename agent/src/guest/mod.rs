@@ -1,4 +1,5 @@
-//! Decides for the guest under a node: its way out and its name servers; and tells what its network lacks. A vnf VM is left alone: it is the way out.
+//! Decides for the guest under a node: its way out and its name servers; and tells what its network lacks. A vnf VM is left
+//! alone: it is the way out.
 //!
 //! What is decided here goes into [`Decision::asides`]: whatever of it fails, the node goes on entering its cluster.
 //!
@@ -41,14 +42,12 @@ fn is_node(config: &Config, role: Option<&Role>) -> bool {
     match role {
         Some(Role::Vnf) => false,
         Some(Role::Master | Role::Worker(_) | Role::Storage) => true,
-        None => matches!(attached(config).as_slice(), [nic] if nic.gateway.is_none()),
+        None => {
+            // Nodes know virtual addresses of networks that they are not in.
+            let mut attached = config.nics.iter().filter(|nic| nic.is_attached);
+            attached.next().is_some_and(|nic| nic.gateway.is_none()) && attached.next().is_none()
+        }
     }
-}
-
-/// The NICs of this VM. While its role is not known, a virtual address alone makes one too: a vnf's that carries nothing
-/// else. Nodes know such addresses of networks that they are not in.
-fn attached(config: &Config) -> Vec<&Nic> {
-    config.nics.iter().filter(|nic| nic.ip.is_some() || !nic.mac.is_empty()).collect()
 }
 
 /// The interface of a NIC: by its MAC, as the kernel may number them in another order; by its name without one.

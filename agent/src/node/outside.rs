@@ -114,14 +114,14 @@ fn join(node: &Node<'_>, ticket: &Ticket, decision: &mut Decision) {
     if let Some(condition) = contradicts(node, &entry, ticket) {
         return decision.conditions.push(condition);
     }
-    let Some(condition) = clock::awaited(node) else {
-        decision.conditions.push(waiting("Joining", format!("joining through {server}")));
-        if is_announced(node) {
-            configure(node, &entry, decision);
-        }
-        return;
-    };
-    decision.conditions.push(condition);
+    // A master does not say that it starts, and hold its turn, before it can.
+    if let Some(condition) = clock::awaited(node) {
+        return decision.conditions.push(condition);
+    }
+    decision.conditions.push(waiting("Joining", format!("joining through {server}")));
+    if is_announced(node) {
+        configure(node, &entry, decision);
+    }
 }
 
 /// A master says that he starts, and sees later that he still has his ticket: then no leader gives the turn to another
